@@ -1,7 +1,8 @@
 """Axes, and the records that cross the borders between rooms.
 
-Axes: B batch, T agent steps of a window, H imagined agent steps, E environments, S samples,
-O observation, A action, D deterministic state, G groups x C classes of a code.
+Axes: B batch, T agent steps of a window (T1 = T + 1 observations), H imagined agent steps
+(H1 = H + 1), E environments, S samples, O observation, A action, D deterministic state,
+G groups x C classes of a code, F = D + G C features.
 
 Time: `obs[t]` is what the agent sees, `action[t]` is taken *from* `obs[t]`, and `reward[t]` and
 `is_terminal[t]` belong to *arriving* at `obs[t]`. Truncation ends an episode and is not terminal.
@@ -11,6 +12,7 @@ Written here once; every room relies on it.
 from typing import Protocol
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer, Shaped
 
@@ -31,12 +33,12 @@ class Sequence(eqx.Module):
     `mask[t]` is False in the padding behind an episode's end; padding repeats nothing and is zero.
     """
 
-    obs: Shaped[Array | np.ndarray, "*B T+1 ..."]
+    obs: Shaped[Array | np.ndarray, "..."]  # (*B, T1, *observation)
     action: Float[Array | np.ndarray, "*B T A"]
-    reward: Float[Array | np.ndarray, "*B T+1"]
-    is_first: Bool[Array | np.ndarray, "*B T+1"]
-    is_terminal: Bool[Array | np.ndarray, "*B T+1"]
-    mask: Bool[Array | np.ndarray, "*B T+1"]
+    reward: Float[Array | np.ndarray, "*B T1"]
+    is_first: Bool[Array | np.ndarray, "*B T1"]
+    is_terminal: Bool[Array | np.ndarray, "*B T1"]
+    mask: Bool[Array | np.ndarray, "*B T1"]
 
 
 class Latent(eqx.Module):
@@ -45,6 +47,12 @@ class Latent(eqx.Module):
     deter: Float[Array, "*B D"]
     code: Float[Array, "*B G C"]  # one-hot, straight-through gradient
     logits: Float[Array, "*B G C"]  # of the distribution that the code was drawn from
+
+    @property
+    def features(self) -> Float[Array, "*B F"]:
+        """What heads and policies read: memory and code side by side, F = D + G C."""
+        code = self.code.reshape(*self.code.shape[:-2], -1)
+        return jnp.concatenate([self.deter, code], axis=-1)
 
 
 class Imagined(eqx.Module):

@@ -1,0 +1,152 @@
+"""An actor and a critic that learn inside the simulator (Hafner et al. 2025)."""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from dreamer_h.behaviour.returns import lambda_return
+from dreamer_h.config import BehaviourConfig
+from dreamer_h.nn.distributions import BoundedNormal, TwoHot
+from dreamer_h.types import Imagined, Latent, Sequence
+from dreamer_h.world.heads import Head
+from dreamer_h.world.world import World
+
+stop = jax.lax.stop_gradient
+
+
+class ActorCritic(eqx.Module):
+    """Heads on a latent's features: a bounded normal policy and a two-hot value."""
+
+    actor: Head
+    critic: Head
+
+    def __init__(self, features: int, action: int, config: BehaviourConfig, *, key: PRNGKeyArray):
+        actor_key, critic_key = jr.split(key)
+        units, layers = config.units, config.layers
+        self.actor = Head(features, 2 * action, units, layers, scale=0.01, key=actor_key)
+        self.critic = Head(features, config.bins, units, layers, scale=0.0, key=critic_key)
+
+    def policy(self, features: Float[Array, "*B F"]) -> BoundedNormal:
+        return BoundedNormal.from_outputs(self.actor(features))
+
+    def value(self, features: Float[Array, "*B F"]) -> TwoHot:
+        return TwoHot(self.critic(features))
+
+
+class Rollout(eqx.Module):
+    """What the behaviour learns from: imagined paths with their returns, batch axis first.
+
+    `weight_t` is the probability, times the discount, that the path is still alive at t.
+    """
+
+    features: Float[Array, "B H1 F"]
+    action: Float[Array, "B H A"]
+    reward: Float[Array, "B H"]  # reward[t] is of arriving at t+1
+    value: Float[Array, "B H1"]
+    returns: Float[Array, "B H"]
+    weight: Float[Array, "B H"]
+
+
+def imagine(
+    world: World,
+    behaviour: ActorCritic,
+    start: Latent,
+    length: int,
+    *,
+    gradient: Literal["reinforce", "dynamics"],
+    lambda_: float,
+    key: PRNGKeyArray,
+) -> Rollout:
+    """Follows the policy inside the simulator from every start (B, ...), and scores the paths.
+
+    The world and the critic are constants here. With "dynamics" the actor's gradient runs through
+    actions and latents to the returns; with "reinforce" nothing carries a gradient.
+    """
+    world, critic = stop(world), stop(behaviour.critic)
+    actor = behaviour.actor if gradient == "dynamics" else stop(behaviour.actor)
+
+    def act(latent: Latent, key: PRNGKeyArray) -> Float[Array, " A"]:
+        return BoundedNormal.from_outputs(actor(latent.features)).sample(key)
+
+    def one(latent: Latent, key: PRNGKeyArray) -> Imagined:
+        return world.imagine(latent, act, length, key=key)
+
+    imagined = jax.vmap(one)(stop(start), jr.split(key, start.deter.shape[0]))
+    features = imagined.latent.features
+    reward = world.reward_of(features[:, 1:]).mean
+    discount = world.continue_of(features).mean
+    value = TwoHot(critic(features)).mean
+    returns = jax.vmap(lambda_return, (0, 0, 0, None))(
+        reward, discount[:, 1:], value[:, 1:], lambda_
+    )
+    # the start itself counts fully: it was visited
+    weight = jnp.cumprod(jnp.concatenate([jnp.ones_like(discount[:, :1]), discount[:, 1:-1]], 1), 1)
+    return Rollout(features, imagined.action, reward, value, returns, stop(weight))
+
+
+def imagination_losses(
+    behaviour: ActorCritic,
+    slow_critic: Head,
+    rollout: Rollout,
+    return_scale: Float[Array, ""],
+    config: BehaviourConfig,
+) -> tuple[dict[str, Float[Array, "B H"]], dict[str, Float[Array, "B H"]]]:
+    """Losses of actor and critic on imagined paths, and what the log shows of them."""
+    features = stop(rollout.features[:, :-1])
+    policy = behaviour.policy(features)
+    advantage = (rollout.returns - rollout.value[:, :-1]) / return_scale
+    if config.gradient == "dynamics":
+        objective = rollout.returns / return_scale
+    else:
+        objective = policy.log_prob(stop(rollout.action)) * stop(advantage)
+    entropy = policy.entropy()
+    losses = {
+        "policy": -rollout.weight * (objective + config.entropy * entropy),
+        "value": rollout.weight
+        * value_loss(behaviour.value(features), slow_critic, features, rollout.returns, config),
+    }
+    metrics = {
+        "entropy": entropy,
+        "advantage": advantage,
+        "return": rollout.returns,
+        "reward": rollout.reward,
+        "value": rollout.value[:, :-1],
+        "action_std": policy.scale.mean(-1),
+    }
+    return losses, metrics
+
+
+def replay_value_loss(
+    behaviour: ActorCritic,
+    slow_critic: Head,
+    latent: Latent,
+    sequence: Sequence,
+    bootstrap: Float[Array, " T1"],
+    config: BehaviourConfig,
+) -> Float[Array, " T"]:
+    """The critic held to replayed rewards along one window; its gradient reaches the world.
+
+    `bootstrap` are the imagined returns of the window's states, which stand for the values.
+    """
+    alive = 1.0 - sequence.is_terminal[1:].astype(jnp.float32)
+    discount = alive * (1.0 - 1.0 / config.horizon)
+    returns = lambda_return(sequence.reward[1:], discount, bootstrap[1:], config.lambda_)
+    features = latent.features[:-1]
+    loss = value_loss(behaviour.value(features), slow_critic, features, returns, config)
+    return jnp.where(sequence.mask[1:], loss, 0.0)
+
+
+def value_loss(
+    value: TwoHot,
+    slow_critic: Head,
+    features: Float[Array, "*B F"],
+    returns: Float[Array, "*B"],
+    config: BehaviourConfig,
+) -> Float[Array, "*B"]:
+    """Cross-entropy to the return, and to the slow critic's opinion as a regulariser."""
+    slow = stop(TwoHot(slow_critic(features)).mean)
+    return value.loss(stop(returns)) + config.slow_scale * value.loss(slow)

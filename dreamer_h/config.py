@@ -1,0 +1,340 @@
+"""Every number of a run, with its unit. Frozen, checked when it is made, saved as `config.json`.
+
+The defaults are DreamerV3's (Hafner et al. 2025; public code of 2026). A preset changes sizes, a
+recipe fixes the numbers that a published score depends on.
+"""
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """What is kept of the real environment, and how windows are drawn from it."""
+
+    capacity: int = 500_000
+    """Agent steps kept; whole old episodes go first. The memory bound is printed at the start."""
+    batch: int = 16
+    """Windows a batch."""
+    length: int = 64
+    """Agent steps T of a window (T + 1 observations); a multiple of the tick."""
+    tick: int = 1
+    """Windows start at multiples of this many agent steps from the episode's start."""
+    ratio: float = 512.0
+    """Replayed agent steps per collected agent step. Updates per agent step = ratio / (batch x
+    length), so another batch or window keeps the ratio."""
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """Sizes and losses of the learned simulator."""
+
+    deter: int = 512
+    """Width of the deterministic memory."""
+    hidden: int = 64
+    """Width inside the recurrent cell, the prior and the posterior."""
+    units: int = 64
+    """Width of encoder, decoder and heads."""
+    groups: int = 32
+    """Categoricals of the code."""
+    classes: int = 4
+    """Classes of each categorical."""
+    blocks: int = 8
+    """Blocks of the recurrent cell; divides `deter`."""
+    depth: int = 4
+    """Channels of the convolutions for pixels, in each stage a multiple of it."""
+    bins: int = 255
+    """Bins of the two-hot reward head; odd."""
+    unimix: float = 0.01
+    """Share of the uniform distribution in every categorical."""
+    free_nats: float = 1.0
+    """Nats a step below which the KL terms teach nothing."""
+    recon_scale: float = 1.0
+    """Weight of the reconstruction loss."""
+    reward_scale: float = 1.0
+    """Weight of the reward loss."""
+    continue_scale: float = 1.0
+    """Weight of the continue loss."""
+    dyn_scale: float = 1.0
+    """Weight of the KL that moves the prior."""
+    rep_scale: float = 0.1
+    """Weight of the KL that moves the posterior."""
+
+
+@dataclass(frozen=True)
+class BehaviourConfig:
+    """The actor-critic that is trained inside the simulator."""
+
+    units: int = 64
+    """Width of actor and critic."""
+    layers: int = 3
+    """Hidden layers of actor and critic."""
+    bins: int = 255
+    """Bins of the two-hot critic; odd."""
+    imagine_length: int = 15
+    """Imagined agent steps H from every start."""
+    horizon: float = 333.0
+    """Agent steps; the discount 1 - 1/horizon lives in the continue head."""
+    lambda_: float = 0.95
+    """Mixing of the lambda-return."""
+    gradient: Literal["reinforce", "dynamics"] = "reinforce"
+    """Policy gradient: score function, or back through the simulator's dynamics."""
+    entropy: float = 3e-4
+    """Weight of the policy's entropy (nats), in units of the normalised return."""
+    slow_rate: float = 0.02
+    """Rate of the slow critic's moving average, per update."""
+    slow_scale: float = 1.0
+    """Weight of the critic's pull towards the slow critic."""
+    replay_value_scale: float = 0.3
+    """Weight of the value loss on replayed rewards; its gradient reaches the simulator."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """LaProp with adaptive clipping, one for everything that is trained."""
+
+    learning_rate: float = 4e-5
+    """Step size after the warm-up."""
+    warmup: int = 1000
+    """Updates of linear increase."""
+    clip: float = 0.3
+    """Largest gradient norm, as a share of the tensor's norm."""
+    decay: float = 0.999
+    """Decay of the average square."""
+    momentum: float = 0.9
+    """Decay of the average step."""
+    eps: float = 1e-20
+    """Added to the root mean square."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run: a task, a budget, and how to learn from it."""
+
+    task: str = "cartpole-swingup"
+    """dm_control task `domain-task`, or the id of a registered Gymnasium environment."""
+    obs: Literal["state", "pixels"] = "state"
+    """What the agent sees."""
+    size: int = 64
+    """Side of the pixel observations; a multiple of 16."""
+    camera: int | None = None
+    """Camera of the pixel observations; none is the environment's own choice."""
+    action_repeat: int = 2
+    """Env steps per agent step."""
+    steps: int = 500_000
+    """Budget in env steps."""
+    envs: int = 16
+    """Environments that collect side by side."""
+    prefill: int = 2_000
+    """Agent steps of random actions before learning starts."""
+    seed: int = 0
+    """Of everything random in the run."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the networks' arithmetic; parameters, losses and returns stay float32. bfloat16 is for
+    GPUs: it is slower than float32 on CPUs."""
+    eval_every: int = 10_000
+    """Env steps between evaluations; 0 evaluates only at the end."""
+    eval_episodes: int = 10
+    """Episodes of each evaluation, for the mode and for the sampled policy each."""
+    checkpoint_every: int = 10_000
+    """Env steps between checkpoints."""
+    checkpoint_keep: int = 3
+    """Newest checkpoints kept, beside the best one."""
+    log_every: int = 1_000
+    """Env steps between log records."""
+    video: bool = True
+    """Record a video at the end, where rendering is available."""
+    failures: int = 10
+    """Episodes in a row lost to a failing environment, or updates in a row skipped for a value that
+    is not finite, after which the run saves and stops."""
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    world: WorldConfig = field(default_factory=WorldConfig)
+    behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self):
+        check(self)
+
+    @property
+    def updates_per_agent_step(self) -> float:
+        return self.replay.ratio / (self.replay.batch * self.replay.length)
+
+    @property
+    def updates_per_env_step(self) -> float:
+        return self.updates_per_agent_step / self.action_repeat
+
+
+def check(config: Config) -> None:
+    """Raises ValueError for numbers that cannot work together, with the value that would."""
+    world, behaviour, replay = config.world, config.behaviour, config.replay
+    for name, value in _numbers(config):
+        if value < 0:
+            raise ValueError(f"--{name} is {value}; it cannot be negative")
+    positive = ("action_repeat", "steps", "envs", "eval_episodes", "checkpoint_every", "log_every",
+                "checkpoint_keep", "failures", "replay.capacity", "replay.batch", "replay.length",
+                "replay.tick", "world.deter", "world.hidden", "world.units", "world.groups",
+                "world.blocks", "behaviour.units", "behaviour.imagine_length")  # fmt: skip
+    values = dict(_numbers(config))
+    for name in positive:
+        if values[name] < 1:
+            raise ValueError(f"--{name} is {values[name]}; set it to at least 1")
+    if world.deter % world.blocks:
+        smaller = world.deter // world.blocks * world.blocks
+        raise ValueError(
+            f"--world.deter {world.deter} is not a multiple of --world.blocks {world.blocks}; "
+            f"set --world.deter to {smaller or world.blocks} or {smaller + world.blocks}"
+        )
+    if world.classes < 2:
+        raise ValueError(f"--world.classes is {world.classes}; a categorical needs at least 2")
+    for name, bins in (("world.bins", world.bins), ("behaviour.bins", behaviour.bins)):
+        if bins < 3 or bins % 2 == 0:
+            raise ValueError(f"--{name} is {bins}; set it to an odd number from 3 on, like 255")
+    if replay.length % replay.tick:
+        smaller = replay.length // replay.tick * replay.tick
+        raise ValueError(
+            f"--replay.length {replay.length} is not a multiple of --replay.tick {replay.tick}; "
+            f"set --replay.length to {smaller or replay.tick} or {smaller + replay.tick}"
+        )
+    if behaviour.horizon <= 1.0:
+        raise ValueError(f"--behaviour.horizon is {behaviour.horizon}; it must be above 1")
+    if config.obs == "pixels" and config.size % 16:
+        raise ValueError(
+            f"--size {config.size} is not a multiple of 16; "
+            f"set it to {max(16, config.size // 16 * 16)}"
+        )
+
+
+def _numbers(config: Any, prefix: str = "") -> list[tuple[str, float]]:
+    found = []
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            found += _numbers(value, f"{prefix}{item.name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found.append((prefix + item.name, value))
+    return found
+
+
+def _sized(deter: int, classes: int, **changes: Any) -> Config:
+    """DreamerV3's rule for its sizes: hidden = units = deter / 8, depth = classes."""
+    units = deter // 8
+    return Config(
+        world=WorldConfig(deter=deter, hidden=units, units=units, classes=classes, depth=classes),
+        behaviour=BehaviourConfig(units=units),
+        **changes,
+    )
+
+
+PRESETS: dict[str, Config] = {
+    "size1m": _sized(512, 4),
+    "size12m": _sized(2048, 16),
+    "size25m": _sized(3072, 24),
+    "size50m": _sized(4096, 32),
+    "size100m": _sized(6144, 48),
+    "size200m": _sized(8192, 64),
+    "size400m": _sized(12288, 96),
+    # Small and quick on two cores, tuned on cartpole-swingup alone.
+    "cpu": Config(
+        steps=100_000,
+        envs=1,
+        prefill=1_000,
+        replay=ReplayConfig(batch=16, length=32, ratio=512.0),
+        world=WorldConfig(deter=256, hidden=128, units=128, groups=16, classes=16, depth=8),
+        behaviour=BehaviourConfig(units=128, layers=2, gradient="dynamics"),
+        optimizer=OptimizerConfig(learning_rate=3e-4, warmup=500),
+    ),
+    # Runs the whole path in seconds; learns nothing worth looking at.
+    "debug": Config(
+        steps=2_000,
+        envs=2,
+        prefill=200,
+        eval_every=1_000,
+        eval_episodes=1,
+        checkpoint_every=500,
+        log_every=200,
+        video=False,
+        replay=ReplayConfig(capacity=5_000, batch=4, length=16, ratio=8.0),
+        world=WorldConfig(deter=32, hidden=16, units=16, groups=4, classes=4, blocks=4, depth=2),
+        behaviour=BehaviourConfig(units=16, layers=1, imagine_length=5),
+    ),
+}
+
+# What a published score depends on. With a recipe none of these can be changed by a flag.
+RECIPES: dict[str, dict[str, Any]] = {
+    "dmc_proprio": {"obs": "state", "action_repeat": 2, "replay.ratio": 512.0},
+    "dmc_vision": {"obs": "pixels", "size": 64, "action_repeat": 2, "replay.ratio": 512.0},
+}
+
+
+def preset(name: str, recipe: str | None = None) -> Config:
+    """A preset, with the fixed numbers of a recipe put in. Raises ValueError with near names."""
+    config = PRESETS[_known(name, PRESETS, "preset")]
+    if recipe is not None:
+        for path, value in RECIPES[_known(recipe, RECIPES, "recipe")].items():
+            config = with_field(config, path, value)
+    return config
+
+
+def check_recipe(config: Config, recipe: str) -> None:
+    """Raises ValueError if a number that the recipe fixes was changed."""
+    fixed = RECIPES[_known(recipe, RECIPES, "recipe")]
+    values = flatten(config)
+    changed = {path: values[path] for path, value in fixed.items() if values[path] != value}
+    if changed:
+        wanted = ", ".join(f"--{path} {fixed[path]}" for path in changed)
+        found = ", ".join(f"--{path} {value}" for path, value in changed.items())
+        raise ValueError(
+            f"recipe {recipe} needs {wanted}, found {found}; "
+            "published scores hold for the recipe only: leave it out to change them"
+        )
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """{"replay.batch": 16, …}: every field by its path."""
+    flat = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            flat |= flatten(value, f"{prefix}{item.name}.")
+        else:
+            flat[prefix + item.name] = value
+    return flat
+
+
+def with_field(config: Any, path: str, value: Any) -> Any:
+    """The config with one field, named by its path, replaced."""
+    name, _, rest = path.partition(".")
+    if rest:
+        value = with_field(getattr(config, name), rest, value)
+    return dataclasses.replace(config, **{name: value})
+
+
+def from_flat(flat: dict[str, Any]) -> Config:
+    """The config that `flatten` wrote. Raises ValueError for unknown and missing fields."""
+    known = flatten(Config())
+    if flat.keys() != known.keys():
+        unknown, missing = sorted(flat.keys() - known.keys()), sorted(known.keys() - flat.keys())
+        raise ValueError(
+            f"this config is of another version of dreamer_h: unknown {unknown}, missing {missing}"
+        )
+    parts: dict[str, dict[str, Any]] = {}
+    for path, value in flat.items():
+        room, _, name = path.rpartition(".")
+        parts.setdefault(room, {})[name] = value
+    top = parts.pop("")
+    classes = {
+        "replay": ReplayConfig,
+        "world": WorldConfig,
+        "behaviour": BehaviourConfig,
+        "optimizer": OptimizerConfig,
+    }
+    return Config(**top, **{room: classes[room](**values) for room, values in parts.items()})
+
+
+def _known(name: str, names: dict[str, Any], what: str) -> str:
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or list(names)
+    raise ValueError(f"unknown {what} {name!r}; did you mean {', '.join(near)}?")

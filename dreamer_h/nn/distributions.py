@@ -1,0 +1,184 @@
+"""Distributions as small modules: `mean`, `mode`, `sample`, and `loss` (a negative log-likelihood).
+
+Everything is computed in float32: log-probabilities of many classes lose their tail in bfloat16.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+def symlog(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """sign(x) log(1 + |x|): compresses both tails, identity around zero."""
+    return jnp.sign(x) * jnp.log1p(jnp.abs(x))
+
+
+def symexp(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The inverse of `symlog`."""
+    return jnp.sign(x) * jnp.expm1(jnp.abs(x))
+
+
+class OneHot(eqx.Module):
+    """G independent categoricals of C classes, mixed with `unimix` of the uniform distribution."""
+
+    log_probs: Float[Array, "*B G C"]
+
+    @classmethod
+    def from_logits(cls, logits: Float[Array, "*B G C"], unimix: float) -> "OneHot":
+        probs = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
+        return cls(jnp.log((1.0 - unimix) * probs + unimix / logits.shape[-1]))
+
+    @property
+    def mode(self) -> Float[Array, "*B G C"]:
+        return jax.nn.one_hot(jnp.argmax(self.log_probs, axis=-1), self.log_probs.shape[-1])
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "*B G C"]:
+        """One-hot draw with the straight-through gradient of the probabilities (Bengio 2013)."""
+        # Inverse CDF: one uniform a group instead of one Gumbel a class; the draw is a quarter of
+        # an update otherwise. The cumulative sum is a product with a triangle.
+        probs = jnp.exp(self.log_probs)
+        classes = probs.shape[-1]
+        cumulative = probs @ jnp.triu(jnp.ones((classes, classes), jnp.float32))
+        uniform = jr.uniform(key, probs.shape[:-1]) * cumulative[..., -1]
+        index = jnp.sum(uniform[..., None] >= cumulative, axis=-1)
+        draw = jax.nn.one_hot(jnp.minimum(index, classes - 1), classes)
+        return jax.lax.stop_gradient(draw - probs) + probs
+
+    def entropy(self) -> Float[Array, "*B"]:
+        """Nats, summed over the groups."""
+        return -jnp.sum(jnp.exp(self.log_probs) * self.log_probs, axis=(-2, -1))
+
+    def kl(self, other: "OneHot") -> Float[Array, "*B"]:
+        """KL(self || other) in nats, summed over the groups."""
+        difference = self.log_probs - other.log_probs
+        return jnp.sum(jnp.exp(self.log_probs) * difference, axis=(-2, -1))
+
+
+class TwoHot(eqx.Module):
+    """A categorical over exponentially spaced values; its mean is the prediction.
+
+    A target lies between two bins and is encoded by two weights that average to it exactly
+    (Hafner et al. 2025, section "Critic learning"). Targets beyond the outer bins are clipped.
+    """
+
+    logits: Float[Array, "*B bins"]
+
+    @property
+    def bins(self) -> Float[np.ndarray, " bins"]:
+        """symexp of a regular grid on [-20, 20]; exactly antisymmetric."""
+        count = self.logits.shape[-1]
+        half = np.linspace(-20.0, 0.0, count // 2 + 1)[: (count + 1) // 2]
+        low = -np.expm1(-half).astype(np.float32) if count % 2 else None
+        assert low is not None, "an odd number of bins keeps zero on the grid"
+        return np.concatenate([low[:-1], -low[::-1]])
+
+    @property
+    def mean(self) -> Float[Array, "*B"]:
+        probs = jax.nn.softmax(self.logits.astype(jnp.float32), axis=-1)
+        # Pair each bin with its mirror first: the outer bins are about 5e8, and only so does a
+        # uniform distribution give exactly zero.
+        middle = self.logits.shape[-1] // 2
+        mirrored = probs[..., middle:] - probs[..., middle::-1]
+        return mirrored @ jnp.asarray(self.bins[middle:])
+
+    mode = mean
+
+    def encode(self, target: Float[Array, "*B"]) -> Float[Array, "*B bins"]:
+        """The two-hot weights of a target; no gradient flows through them."""
+        bins = jnp.asarray(self.bins)
+        target = jax.lax.stop_gradient(jnp.clip(target, bins[0], bins[-1]))[..., None]
+        # weight of a bin: a triangle that is 1 on the bin and 0 on its neighbours
+        width = jnp.diff(bins)
+        rising = (target - bins[:-1]) / width
+        left = jnp.concatenate([jnp.ones_like(rising[..., :1]), rising], axis=-1)
+        right = jnp.concatenate([1.0 - rising, jnp.ones_like(rising[..., :1])], axis=-1)
+        return jnp.clip(jnp.minimum(left, right), 0.0, 1.0)
+
+    def loss(self, target: Float[Array, "*B"]) -> Float[Array, "*B"]:
+        """Cross-entropy to the two-hot target, in nats."""
+        log_probs = jax.nn.log_softmax(self.logits.astype(jnp.float32), axis=-1)
+        return -jnp.sum(self.encode(target) * log_probs, axis=-1)
+
+
+class Symlog(eqx.Module):
+    """A vector predicted by its mean in symlog space; `mean` is in physical units."""
+
+    output: Float[Array, "*B O"]
+
+    @property
+    def mean(self) -> Float[Array, "*B O"]:
+        return symexp(self.output)
+
+    mode = mean
+
+    def loss(self, target: Float[Array, "*B O"]) -> Float[Array, "*B"]:
+        """Squared error in symlog space, summed over the vector."""
+        return jnp.sum(jnp.square(self.output - symlog(target)), axis=-1)
+
+
+class Pixels(eqx.Module):
+    """An image predicted by its mean in [0, 1]; `mean` is in [0, 255]."""
+
+    output: Float[Array, "*B height width channels"]  # before the sigmoid
+
+    @property
+    def mean(self) -> Float[Array, "*B height width channels"]:
+        return 255.0 * jax.nn.sigmoid(self.output)
+
+    mode = mean
+
+    def loss(self, target: Float[Array, "*B height width channels"]) -> Float[Array, "*B"]:
+        """Squared error of values in [0, 1], summed over the image."""
+        error = jax.nn.sigmoid(self.output) - target.astype(jnp.float32) / 255.0
+        return jnp.sum(jnp.square(error), axis=(-3, -2, -1))
+
+
+class Bernoulli(eqx.Module):
+    """A probability, given by its logit. Targets may lie between 0 and 1."""
+
+    logit: Float[Array, "*B"]
+
+    @property
+    def mean(self) -> Float[Array, "*B"]:
+        return jax.nn.sigmoid(self.logit)
+
+    @property
+    def mode(self) -> Float[Array, "*B"]:
+        return jnp.round(self.mean)
+
+    def loss(self, target: Float[Array, "*B"]) -> Float[Array, "*B"]:
+        log_yes, log_no = jax.nn.log_sigmoid(self.logit), jax.nn.log_sigmoid(-self.logit)
+        return -(target * log_yes + (1.0 - target) * log_no)
+
+
+class BoundedNormal(eqx.Module):
+    """A normal with mean in (-1, 1) and standard deviation in (0.1, 1); draws are not squashed."""
+
+    location: Float[Array, "*B A"]
+    scale: Float[Array, "*B A"]
+
+    @classmethod
+    def from_outputs(cls, outputs: Float[Array, "*B 2A"]) -> "BoundedNormal":
+        location, scale = jnp.split(outputs.astype(jnp.float32), 2, axis=-1)
+        return cls(jnp.tanh(location), 0.9 * jax.nn.sigmoid(scale + 2.0) + 0.1)
+
+    @property
+    def mode(self) -> Float[Array, "*B A"]:
+        return self.location
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "*B A"]:
+        """A reparameterised draw: gradients reach location and scale."""
+        return self.location + self.scale * jr.normal(key, self.location.shape)
+
+    def log_prob(self, action: Float[Array, "*B A"]) -> Float[Array, "*B"]:
+        """Log-density in nats, summed over the action."""
+        z = (action - self.location) / self.scale
+        log_density = -0.5 * jnp.square(z) - jnp.log(self.scale) - 0.5 * np.log(2.0 * np.pi)
+        return jnp.sum(log_density, axis=-1)
+
+    def entropy(self) -> Float[Array, "*B"]:
+        """Nats, summed over the action."""
+        return jnp.sum(jnp.log(self.scale) + 0.5 * np.log(2.0 * np.pi * np.e), axis=-1)

@@ -1,0 +1,33 @@
+"""Running statistics: data, `init` and `update`; the new value is returned, never written."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class ReturnScale(eqx.Module):
+    """Exponential average of the spread between the 5th and 95th percentile of returns.
+
+    Not corrected for its start at zero, like DreamerV3's; `scale` never drops below 1, so that
+    small returns are not blown up.
+    """
+
+    low: Float[Array, ""]
+    high: Float[Array, ""]
+    rate: float = eqx.field(static=True)
+
+    @classmethod
+    def init(cls, rate: float = 0.01) -> "ReturnScale":
+        return cls(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32), rate)
+
+    def update(self, returns: Float[Array, "..."]) -> "ReturnScale":
+        low, high = jnp.percentile(returns, jnp.asarray([5.0, 95.0]))
+        return ReturnScale(
+            (1.0 - self.rate) * self.low + self.rate * low,
+            (1.0 - self.rate) * self.high + self.rate * high,
+            self.rate,
+        )
+
+    @property
+    def scale(self) -> Float[Array, ""]:
+        return jnp.maximum(1.0, self.high - self.low)

@@ -1,0 +1,56 @@
+"""Acting: the posterior follows the real observations, one step per environment."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, Int32, Shaped
+
+from dreamer_h.train.state import Agent
+from dreamer_h.types import Latent
+from dreamer_h.world.level import forget
+
+
+class Memory(eqx.Module):
+    """What acting carries from one step to the next, for E environments."""
+
+    latent: Latent  # (E, ...)
+    action: Float[Array, "E A"]  # the last one
+
+
+def init_memory(agent: Agent, environments: int, action: int) -> Memory:
+    """Zeros: the first step of an episode forgets anyway."""
+    latent = jax.tree.map(
+        lambda leaf: jnp.zeros((environments, *leaf.shape), leaf.dtype), agent.world.level.initial()
+    )
+    return Memory(latent, jnp.zeros((environments, action), jnp.float32))
+
+
+@partial(jax.jit, static_argnames="seed")
+def act(
+    agent: Agent,
+    memory: Memory,
+    obs: Shaped[Array, "E ..."],
+    is_first: Bool[Array, " E"],
+    sample: Bool[Array, " E"],
+    step: Int32[Array, ""],
+    *,
+    seed: int,
+) -> tuple[Memory, Float[Array, "E A"]]:
+    """Observes and acts. Where `sample` the action is drawn, elsewhere it is the policy's mode.
+
+    `seed` and the counter `step` make the randomness, so that a resumed run repeats it. Actions
+    are clipped to the box [-1, 1], which is also what the replay keeps of them.
+    """
+    observe_key, act_key = jr.split(jr.fold_in(jr.key(seed), step))
+    latent = forget(memory.latent, is_first)
+    action = jnp.where(is_first[:, None], 0.0, memory.action)
+    latent = jax.vmap(lambda *inputs, key: agent.world.observe(*inputs, key=key))(
+        latent, action, obs, key=jr.split(observe_key, len(obs))
+    )
+    policy = agent.behaviour.policy(latent.features)
+    action = jnp.where(sample[:, None], policy.sample(act_key), policy.mode)
+    action = jnp.clip(action, -1.0, 1.0)
+    return Memory(latent, action), action

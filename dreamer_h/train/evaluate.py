@@ -1,0 +1,139 @@
+"""Returns in the real environment: of the mode policy and of the sampled policy, apart."""
+
+import warnings
+from dataclasses import dataclass
+
+import gymnasium as gym
+import numpy as np
+
+from dreamer_h.train.act import act, init_memory
+from dreamer_h.train.guard import EnvironmentFault, checked_reset, checked_step
+from dreamer_h.train.seeds import Stream, derive
+from dreamer_h.train.state import Agent
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One evaluation episode of L agent steps; frames only where they were asked for."""
+
+    sampled: bool
+    obs: np.ndarray  # (L+1, ...)
+    action: np.ndarray  # (L, A)
+    reward: np.ndarray  # (L+1,), 0 at the start
+    frames: np.ndarray | None  # uint8 (L+1, height, width, 3)
+
+    @property
+    def total(self) -> float:
+        return float(self.reward.sum())
+
+
+def play(
+    agent: Agent,
+    envs: list[gym.Env],
+    seeds: list[int],
+    sampled: list[bool],
+    *,
+    seed: int,
+    film: bool = False,
+) -> list[Episode]:
+    """One episode in every environment, side by side; environment i is reset with `seeds[i]`.
+
+    `film` records frames of the first one. An episode lost to a fault is left out with a warning.
+    """
+    space = envs[0].observation_space
+    assert space.shape is not None and space.dtype is not None
+    action_dim = int(np.prod(envs[0].action_space.shape or ()))
+    memory = init_memory(agent, len(envs), action_dim)
+    running = np.ones(len(envs), bool)
+    lost = np.zeros(len(envs), bool)
+    current = np.zeros((len(envs), *space.shape), space.dtype)
+    obs: list[list[np.ndarray]] = [[] for _ in envs]
+    actions: list[list[np.ndarray]] = [[] for _ in envs]
+    rewards: list[list[float]] = [[0.0] for _ in envs]
+    frames: list[np.ndarray] = []
+
+    def lose(i: int, fault: EnvironmentFault) -> None:
+        warnings.warn(f"an evaluation episode was lost: {fault}", stacklevel=3)
+        running[i], lost[i] = False, True
+
+    for i, env in enumerate(envs):
+        try:
+            current[i] = checked_reset(env, seeds[i])
+            obs[i].append(current[i].copy())
+        except EnvironmentFault as fault:
+            lose(i, fault)
+    step = 0
+    while running.any():
+        if film and running[0]:
+            frames.append(np.asarray(envs[0].render()))
+        memory, action = act(
+            agent,
+            memory,
+            current.copy(),
+            np.full(len(envs), step == 0),
+            np.asarray(sampled),
+            np.int32(step),
+            seed=derive(seed, Stream.PLAY),
+        )
+        action = np.asarray(action)
+        for i in np.flatnonzero(running):
+            try:
+                current[i], reward, terminated, truncated = checked_step(
+                    envs[i], action[i].reshape(envs[i].action_space.shape or ())
+                )
+            except EnvironmentFault as fault:
+                lose(i, fault)
+                continue
+            obs[i].append(current[i].copy())
+            actions[i].append(action[i])
+            rewards[i].append(reward)
+            running[i] = not (terminated or truncated)
+        step += 1
+    if film and not lost[0]:
+        frames.append(np.asarray(envs[0].render()))
+    return [
+        Episode(
+            sampled[i],
+            np.stack(obs[i]),
+            np.stack(actions[i]),
+            np.asarray(rewards[i], np.float32),
+            np.stack(frames) if film and i == 0 else None,
+        )
+        for i in range(len(envs))
+        if not lost[i]
+    ]
+
+
+def interval(returns: np.ndarray, *, draws: int = 2000) -> tuple[float, float, float]:
+    """Mean and its 95 % percentile bootstrap interval over episodes; NaN for no episodes."""
+    if len(returns) == 0:
+        return float("nan"), float("nan"), float("nan")
+    rng = np.random.default_rng(0)
+    means = rng.choice(returns, (draws, len(returns))).mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(returns.mean()), float(low), float(high)
+
+
+def rows(
+    episodes: list[Episode], *, task: str, variant: str, seed: int, env_step: int
+) -> list[dict]:
+    """Result rows `return_mode` and `return_sampled`, in the format of results/."""
+    found = []
+    for what, sampled in (("return_mode", False), ("return_sampled", True)):
+        returns = np.asarray([e.total for e in episodes if e.sampled == sampled])
+        if len(returns):
+            value, low, high = interval(returns)
+            found.append(
+                {
+                    "what": what,
+                    "task": task,
+                    "variant": variant,
+                    "seed": seed,
+                    "x": env_step,
+                    "value": value,
+                    "lo": low,
+                    "hi": high,
+                    "unit": "return",
+                }
+            )
+    return found

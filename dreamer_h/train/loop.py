@@ -1,0 +1,332 @@
+"""The training loop: collect, learn, evaluate, save; every decision is made by counts."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from dreamer_h.config import Config, flatten
+from dreamer_h.replay import storage
+from dreamer_h.replay.ring import Ring
+from dreamer_h.replay.sampler import check_window, sample
+from dreamer_h.train.checkpoint import Checkpoints, replacing
+from dreamer_h.train.collect import Collector
+from dreamer_h.train.evaluate import Episode, play, rows
+from dreamer_h.train.interrupt import Interrupt
+from dreamer_h.train.logger import Counts, Logger
+from dreamer_h.train.openloop import picture
+from dreamer_h.train.seeds import Stream, derive
+from dreamer_h.train.state import init_state
+from dreamer_h.train.update import make_update
+
+# Vector steps that one copy of the agent acts for. Acting lags behind learning by at most this,
+# and so the updates run while the environments step.
+REFRESH = 8
+
+MakeEnv = Callable[..., gym.Env]  # (render_mode=None) -> environment
+
+
+class NotFinite(RuntimeError):
+    """So many updates in a row were skipped that learning has ended."""
+
+
+class Trainer:
+    """One run in one logdir: `run()` takes it to its end, `save()` keeps it.
+
+    `make_env` makes one environment with the config's action repeat and observations. A logdir
+    with checkpoints is resumed from the newest that is whole.
+    """
+
+    def __init__(self, config: Config, logdir: Path, make_env: MakeEnv):
+        self.config, self.logdir, self.make_env = config, logdir, make_env
+        self.envs = [make_env() for _ in range(config.envs)]
+        self.eval_envs: list[gym.Env] = []
+        space = self.envs[0].observation_space
+        assert space.shape is not None and space.dtype is not None
+        limit = episode_limit(self.envs[0])
+        if limit is not None:
+            check_window(config.replay.length, config.replay.tick, limit)
+            if config.replay.capacity < config.envs * limit:
+                raise ValueError(
+                    f"--replay.capacity {config.replay.capacity} holds less than one episode of "
+                    f"{limit} agent steps in each of {config.envs} environments; set it to at "
+                    f"least {config.envs * limit}"
+                )
+        obs = jax.ShapeDtypeStruct(space.shape, space.dtype)
+        action_dim = int(np.prod(self.envs[0].action_space.shape or ()))
+        self.ring = Ring(config.replay.capacity, space.shape, space.dtype, action_dim)
+        self.state = init_state(obs, action_dim, config)
+        self.update = make_update(config)
+        self.collector = Collector(
+            self.envs, self.ring, self.state.agent, config.seed, config.failures
+        )
+        self.windows = np.random.default_rng(derive(config.seed, Stream.REPLAY))
+        self.checkpoints = Checkpoints(logdir / "checkpoints", config.checkpoint_keep)
+        self.logger = Logger(logdir)
+        self.agent_step = 0
+        self.updates = 0
+        self.seconds_before = 0.0
+        self.started = time.monotonic()
+        self.rows: list[dict[str, Any]] = []
+        self.last_returns: dict[str, float] = {}
+        self.pending: list[dict[str, jax.Array]] = []
+        self.collected: list[tuple[float, int]] = []
+        self.actions: list[np.ndarray] = []
+        self.restored = self._restore()
+
+    @property
+    def env_step(self) -> int:
+        return self.agent_step * self.config.action_repeat
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(self.env_step, self.agent_step, self.updates, round(self.seconds, 2))
+
+    def run(self, interrupt: Interrupt) -> bool:
+        """Trains to the budget; True if it got there, False if it was interrupted (and saved)."""
+        config = self.config
+        bar = tqdm(total=config.steps, initial=self.env_step, unit="env step", smoothing=0.05)
+        agent, age = self._acting_agent(), 0
+        # None on a fresh start: what is due at step 0 is due
+        before = self.env_step if self.restored else -1
+        try:
+            while True:
+                due = self._due(before)
+                if due["log"]:
+                    self._log(bar)
+                if due["evaluate"]:
+                    self.evaluate()
+                if due["checkpoint"]:
+                    self.save()
+                    agent, age = self._acting_agent(), 0
+                if self.env_step >= config.steps:
+                    break
+                if interrupt.requested:
+                    self.save()
+                    return False
+                if age == REFRESH:
+                    agent, age = self._acting_agent(), 0
+                before = self.env_step
+                self._step(agent)
+                age += 1
+                bar.update(self.env_step - before)
+            return True
+        except (RuntimeError, ValueError):
+            # the run cannot go on, but what was learned is kept
+            if not self.checkpoints.retained() or self.updates:
+                self.save()
+            raise
+        finally:
+            bar.close()
+            self.logger.flush()
+
+    def evaluate(self, *, film: bool = False) -> list[Episode]:
+        """Plays the evaluation episodes, logs them, and keeps their rows for results."""
+        config = self.config
+        count = config.eval_episodes
+        if not self.eval_envs:
+            self.eval_envs = [self.make_env() for _ in range(2 * count)]
+        sampled = [False] * count + [True] * count
+        seeds = [
+            derive(config.seed, Stream.EVALUATE, self.env_step, i % count) for i in range(2 * count)
+        ]
+        agent = self.state.agent
+        episodes = play(agent, self.eval_envs, seeds, sampled, seed=config.seed)
+        found = rows(
+            episodes, task=config.task, variant="flat", seed=config.seed, env_step=self.env_step
+        )
+        minutes = {"what": "minutes", "value": self.seconds / 60, "lo": None, "hi": None}
+        found.append({**found[0], **minutes, "unit": "minutes"} if found else {})
+        self.rows = [row for row in self.rows if row["x"] != self.env_step] + [r for r in found if r]
+        with replacing(self.logdir / "rows.json") as file:
+            file.write(json.dumps(self.rows, indent=1).encode())
+        self.last_returns = {
+            row["what"].removeprefix("return_"): row["value"]
+            for row in self.rows
+            if row["x"] == self.env_step and row["what"] != "minutes"
+        }
+        scalars = {f"eval/return_{name}": value for name, value in self.last_returns.items()}
+        self.logger.scalars(self.counts, scalars)
+        if episodes:
+            figure = picture(agent, episodes[-1], self._names(), getattr(self._bare(), "dt", 1.0))
+            self.logger.figure(self.counts, "world/open_loop", figure)
+        return episodes
+
+    def save(self) -> None:
+        """Writes a checkpoint of everything; the newest `checkpoint_keep` and the best stay."""
+        folder = self.logdir / "replay"
+        arrays, collector = self.collector.state()
+        arrays = {f"collector/{name}": value for name, value in arrays.items()}
+        arrays |= {f"replay/{k}": v for k, v in storage.in_progress(self.ring).items()}
+        manifest = {
+            "config": flatten(self.config),
+            "agent_step": self.agent_step,
+            "updates": self.updates,
+            "seconds": self.seconds,
+            "replay": storage.save(self.ring, folder),
+            "collector": collector,
+            "windows": self.windows.bit_generator.state,
+            "rows": self.rows,
+            "observation": {
+                "shape": list(self.ring.obs_shape),
+                "dtype": np.dtype(self.ring.obs_dtype).name,
+            },
+            "action": self.ring.action_dim,
+        }
+        scored = self.rows and self.rows[-1]["x"] == self.env_step
+        score = self.last_returns.get("mode") if scored else None
+        self.checkpoints.save(self.updates, self.state, arrays, manifest, score)
+        kept = {episode["id"] for index in self._replay_indices() for episode in index["episodes"]}
+        storage.prune(folder, kept)
+
+    def close(self) -> None:
+        """Closes environments and logs."""
+        for env in (*self.envs, *self.eval_envs):
+            env.close()
+        self.logger.close()
+
+    def _step(self, agent: Any) -> None:
+        """One agent step in every environment, and the updates that it makes due."""
+        config = self.config
+        learning = self.agent_step >= config.prefill
+        action = self.collector.action(agent if learning else None)
+        before = self.agent_step - config.prefill
+        if learning:
+            per_step = config.updates_per_agent_step
+            due = int((before + config.envs) * per_step) - int(before * per_step)
+            for _ in range(due):
+                batch = sample(
+                    self.ring,
+                    self.windows,
+                    config.replay.batch,
+                    config.replay.length,
+                    config.replay.tick,
+                )
+                # returns at once: the update runs while the environments step
+                self.state, metrics = self.update(self.state, batch)
+                self.pending.append(metrics)
+                self.updates += 1
+        self.collected += self.collector.step(action)
+        self.actions.append(np.asarray(action))
+        self.agent_step += config.envs
+
+    def _acting_agent(self) -> Any:
+        # A copy: the update donates the original while the copy still acts.
+        return jax.tree.map(jnp.copy, self.state.agent)
+
+    def _due(self, before: int) -> dict[str, bool]:
+        def passed(every: int) -> bool:
+            return every > 0 and self.env_step // every > before // every
+
+        config, end = self.config, self.env_step >= self.config.steps
+        fresh = before < self.env_step  # a resumed run has done this step's duties
+        return {
+            "log": fresh and self.env_step > 0 and (passed(config.log_every) or end),
+            "evaluate": fresh and (passed(config.eval_every) or end),
+            "checkpoint": fresh and self.env_step > 0 and (passed(config.checkpoint_every) or end),
+        }
+
+    def _log(self, bar: Any) -> None:
+        config = self.config
+        fetched = jax.device_get(self.pending)
+        self.pending = []
+        scalars: dict[str, float] = {}
+        if fetched:
+            scalars = {
+                name: float(np.mean([metrics[name] for metrics in fetched])) for name in fetched[0]
+            }
+            for name in ("train/skipped", "train/skipped_in_a_row"):
+                scalars[name] = float(fetched[-1][name])
+        if self.collected:
+            totals, lengths = zip(*self.collected, strict=True)
+            scalars |= {"collect/return": np.mean(totals), "collect/length": np.mean(lengths)}
+            self.last_returns["collect"] = float(np.mean(totals))
+            self.collected = []
+        now = time.monotonic()
+        window = now - getattr(self, "logged_at", self.started)
+        self.logged_at = now
+        scalars |= {
+            "speed/updates_per_second": len(fetched) / window,
+            "speed/env_steps_per_second": config.log_every / window,
+            "collect/faults": self.collector.faults,
+            "replay/steps": self.ring.num_steps,
+            "replay/episodes": self.ring.num_episodes,
+            "replay/megabytes": self.ring.nbytes / 1e6,
+            "train/updates_per_env_step": config.updates_per_env_step,
+        }
+        self.logger.scalars(self.counts, scalars)
+        if self.actions:
+            self.logger.histogram(self.counts, "collect/action", np.concatenate(self.actions))
+            self.actions = []
+            codes = np.asarray(self.collector.memory.latent.code).argmax(-1)
+            self.logger.histogram(self.counts, "world/code", codes)
+            self.logger.histogram(
+                self.counts, "world/deter", np.asarray(self.collector.memory.latent.deter)
+            )
+        shown = {name: f"{value:.0f}" for name, value in self.last_returns.items()}
+        bar.set_postfix(
+            updates=self.updates, per_s=f"{len(fetched) / window:.1f}", **shown, refresh=False
+        )
+        row = scalars.get("train/skipped_in_a_row", 0)
+        if row >= config.failures:
+            raise NotFinite(
+                f"{int(row)} updates in a row had a loss or gradient that is not finite; the state "
+                "before them is saved: lower --optimizer.learning_rate, or look at the data"
+            )
+
+    def _restore(self) -> bool:
+        loaded = self.checkpoints.load_latest(self.state)
+        if loaded is None:
+            self.logger.resume_at(-1)
+            return False
+        self.state, arrays, manifest = loaded
+        part = lambda prefix: {
+            name.removeprefix(prefix): value
+            for name, value in arrays.items()
+            if name.startswith(prefix)
+        }
+        self.ring = storage.load(self.logdir / "replay", manifest["replay"], part("replay/"))
+        self.collector.ring = self.ring
+        self.collector.restore(part("collector/"), manifest["collector"])
+        self.windows.bit_generator.state = manifest["windows"]
+        self.agent_step, self.updates = manifest["agent_step"], manifest["updates"]
+        self.seconds_before, self.rows = manifest["seconds"], manifest["rows"]
+        self.logger.resume_at(self.updates)
+        return True
+
+    def _replay_indices(self) -> list[dict[str, Any]]:
+        from dreamer_h.train.checkpoint import read_manifest
+
+        return [read_manifest(path)["replay"] for path in self.checkpoints.retained()]
+
+    def _bare(self) -> Any:
+        return self.envs[0].unwrapped
+
+    def _names(self) -> list[str]:
+        """Names of the observation's entries, from the environment's layout if it has one."""
+        size = int(np.prod(self.ring.obs_shape))
+        names = [f"obs[{i}]" for i in range(size)]
+        for item in getattr(self._bare(), "layout", ()):
+            width = item.stop - item.start
+            for i in range(width):
+                names[item.start + i] = f"{item.name}[{i}]" if width > 1 else item.name
+        return names
+
+
+def episode_limit(env: gym.Env) -> int | None:
+    """Agent steps of an episode that runs to its time limit; None if the environment has none."""
+    return getattr(env.unwrapped, "episode_limit", None)
+
+

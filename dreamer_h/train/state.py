@@ -1,0 +1,78 @@
+"""Everything that learning changes, as one tree of arrays."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Int32, UInt32
+
+from dreamer_h.behaviour.actor_critic import ActorCritic
+from dreamer_h.config import Config
+from dreamer_h.nn.optimizer import laprop
+from dreamer_h.nn.statistics import ReturnScale
+from dreamer_h.world.heads import Head
+from dreamer_h.world.world import World
+
+
+class Agent(eqx.Module):
+    """What acts: the simulator and the behaviour trained in it."""
+
+    world: World
+    behaviour: ActorCritic
+
+
+class TrainState(eqx.Module):
+    """The agent, its slow critic, its statistics, its optimiser, and the clock.
+
+    Randomness is derived from `seed` and `update`, so that a resumed run repeats it.
+    """
+
+    agent: Agent
+    slow_critic: Head
+    return_scale: ReturnScale
+    optimizer: optax.OptState
+    seed: UInt32[Array, ""]
+    update: Int32[Array, ""]
+    skipped: Int32[Array, ""]  # updates whose loss or gradient was not finite
+    skipped_in_a_row: Int32[Array, ""]
+
+
+def init_agent(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> Agent:
+    """A fresh agent for observations of this shape and `action` action dimensions."""
+    world_key, behaviour_key = jr.split(jr.key(config.seed))
+    features = config.world.deter + config.world.groups * config.world.classes
+    return Agent(
+        World(obs, action, config.world, key=world_key),
+        ActorCritic(features, action, config.behaviour, key=behaviour_key),
+    )
+
+
+def init_state(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> TrainState:
+    """The state before the first update."""
+    agent = init_agent(obs, action, config)
+    # Copies: a donated state must not hold one array twice.
+    slow_critic = jax.tree.map(jnp.copy, agent.behaviour.critic)
+    zero = lambda: jnp.zeros((), jnp.int32)
+    return TrainState(
+        agent=agent,
+        slow_critic=slow_critic,
+        return_scale=ReturnScale.init(),
+        optimizer=optimizer(config).init(agent),
+        seed=jnp.uint32(config.seed),
+        update=zero(),
+        skipped=zero(),
+        skipped_in_a_row=zero(),
+    )
+
+
+def optimizer(config: Config) -> optax.GradientTransformation:
+    chosen = config.optimizer
+    return laprop(
+        chosen.learning_rate,
+        clip=chosen.clip,
+        warmup=chosen.warmup,
+        decay=chosen.decay,
+        momentum=chosen.momentum,
+        eps=chosen.eps,
+    )

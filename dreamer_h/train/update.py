@@ -1,0 +1,157 @@
+"""One gradient step on one batch: the world learns, the policy learns inside it."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from dreamer_h.behaviour.actor_critic import (
+    imagination_losses,
+    imagine,
+    replay_value_loss,
+)
+from dreamer_h.config import Config
+from dreamer_h.nn.statistics import ReturnScale
+from dreamer_h.train.state import Agent, TrainState, optimizer
+from dreamer_h.types import Sequence
+from dreamer_h.world.heads import Head
+from dreamer_h.world.losses import world_losses
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+def make_update(config: Config) -> Callable[[TrainState, Sequence], tuple[TrainState, Metrics]]:
+    """The jitted update `(state, batch) -> (state, metrics)`; the old state is donated."""
+    chain = optimizer(config)
+
+    def update(state: TrainState, batch: Sequence) -> tuple[TrainState, Metrics]:
+        # unsafe_rbg compiles in half the time of threefry and draws faster; equality between
+        # batched and single draws is not needed inside an update
+        key = jr.fold_in(jr.key(state.seed, impl="unsafe_rbg"), state.update)
+        loss = jax.value_and_grad(total_loss, has_aux=True)
+        (total, (return_scale, metrics)), gradient = loss(
+            state.agent, state.slow_critic, state.return_scale, batch, config, key=key
+        )
+        steps, opt_state = chain.update(gradient, state.optimizer, state.agent)
+        agent = jax.tree.map(jnp.add, state.agent, steps)
+        rate = config.behaviour.slow_rate
+        slow_critic = jax.tree.map(
+            lambda slow, fast: (1.0 - rate) * slow + rate * fast,
+            state.slow_critic,
+            agent.behaviour.critic,
+        )
+        norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient)))
+        finite = jnp.isfinite(total) & jnp.isfinite(norm)
+        learned = dataclasses.replace(
+            state,
+            agent=agent,
+            slow_critic=slow_critic,
+            return_scale=return_scale,
+            optimizer=opt_state,
+        )
+        state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), learned, state)
+        failed = (~finite).astype(jnp.int32)
+        state = dataclasses.replace(
+            state,
+            update=state.update + 1,
+            skipped=state.skipped + failed,
+            skipped_in_a_row=(state.skipped_in_a_row + 1) * failed,
+        )
+        metrics |= {
+            "train/loss": total,
+            "train/gradient_norm": norm,
+            "train/skipped": state.skipped.astype(jnp.float32),
+            "train/skipped_in_a_row": state.skipped_in_a_row.astype(jnp.float32),
+        }
+        return state, metrics
+
+    return jax.jit(update, donate_argnums=0)
+
+
+def total_loss(
+    agent: Agent,
+    slow_critic: Head,
+    return_scale: ReturnScale,
+    batch: Sequence,
+    config: Config,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, ""], tuple[ReturnScale, Metrics]]:
+    """The weighted sum of all losses of a batch, the new return scale, and the metrics."""
+    agent, slow_critic = cast(agent, config), cast(slow_critic, config)
+    world, behaviour, chosen = agent.world, agent.behaviour, config.behaviour
+    posterior_key, imagine_key = jr.split(key)
+    size, times = batch.mask.shape
+
+    losses, latents, seen = jax.vmap(
+        lambda sequence, key: world_losses(
+            world,
+            sequence,
+            horizon=chosen.horizon,
+            free_nats=config.world.free_nats,
+            key=key,
+        )
+    )(batch, jr.split(posterior_key, size))
+
+    # Imagination starts at every posterior but the first, whose memory is still empty.
+    starts = jax.tree.map(
+        lambda leaf: leaf[:, 1:].reshape(size * (times - 1), *leaf.shape[2:]), latents
+    )
+    rollout = imagine(
+        world,
+        behaviour,
+        starts,
+        chosen.imagine_length,
+        gradient=chosen.gradient,
+        lambda_=chosen.lambda_,
+        key=imagine_key,
+    )
+    return_scale = return_scale.update(jax.lax.stop_gradient(rollout.returns))
+    imagined_losses, imagined = imagination_losses(
+        behaviour, slow_critic, rollout, return_scale.scale, chosen
+    )
+    # a start in the padding, or after an end, is no state: nothing is learned from it
+    real = (batch.mask & ~batch.is_terminal)[:, 1:].reshape(-1, 1)
+    losses |= {name: jnp.where(real, loss, 0.0) for name, loss in imagined_losses.items()}
+
+    bootstrap = rollout.returns[:, 0].reshape(size, times - 1)
+    bootstrap = jnp.concatenate([jnp.zeros_like(bootstrap[:, :1]), bootstrap], axis=1)
+    losses["replay_value"] = jax.vmap(
+        lambda latent, sequence, bootstrap: replay_value_loss(
+            behaviour, slow_critic, latent, sequence, bootstrap, chosen
+        )
+    )(latents, batch, jax.lax.stop_gradient(bootstrap))
+
+    scales = {
+        "recon": config.world.recon_scale,
+        "reward": config.world.reward_scale,
+        "continue": config.world.continue_scale,
+        "dyn": config.world.dyn_scale,
+        "rep": config.world.rep_scale,
+        "policy": 1.0,
+        "value": 1.0,
+        "replay_value": chosen.replay_value_scale,
+    }
+    assert scales.keys() == losses.keys(), (scales.keys(), losses.keys())
+    total = sum((scales[name] * loss.mean() for name, loss in losses.items()), jnp.float32(0.0))
+
+    inside = ("policy", "value", "replay_value")
+    metrics = {
+        f"{'behaviour' if name in inside else 'world'}/loss/{name}": loss.mean()
+        for name, loss in losses.items()
+    }
+    metrics |= {f"world/{name}": value.mean() for name, value in seen.items()}
+    metrics |= {f"behaviour/{name}": value.mean() for name, value in imagined.items()}
+    metrics["behaviour/return_scale"] = return_scale.scale
+    return total, (return_scale, metrics)
+
+
+def cast(tree, config: Config):
+    """A copy in the precision of the arithmetic; gradients return in float32."""
+    dtype = jnp.dtype(config.precision)
+    return jax.tree.map(
+        lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree
+    )

@@ -1,0 +1,104 @@
+"""Latents back to observations: a distribution whose mean is in physical units."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import PRNGKeyArray
+
+from dreamer_h.nn.convolution import Conv, upsample
+from dreamer_h.nn.distributions import Pixels, Symlog
+from dreamer_h.nn.layers import MLP, BlockLinear, Linear, RMSNorm
+from dreamer_h.types import Latent
+from dreamer_h.world.encoder import STAGES
+
+
+class StateDecoder(eqx.Module):
+    mlp: MLP
+    output: Linear
+
+    def __init__(self, features: int, size: int, units: int, layers: int, *, key: PRNGKeyArray):
+        mlp_key, output_key = jr.split(key)
+        self.mlp = MLP(features, units, layers, key=mlp_key)
+        self.output = Linear(units, size, key=output_key)
+
+    def __call__(self, latent: Latent) -> Symlog:
+        return Symlog(self.output(self.mlp(latent.features)).astype(jnp.float32))
+
+
+class PixelDecoder(eqx.Module):
+    """Memory and code each draw a coarse map; their sum grows by 5 x 5 convolutions."""
+
+    from_deter: BlockLinear
+    from_code: MLP
+    code_output: Linear
+    start_norm: RMSNorm
+    convs: tuple[Conv, ...]
+    norms: tuple[RMSNorm, ...]
+    start: tuple[int, int, int] = eqx.field(static=True)  # height, width, channels of the map
+
+    def __init__(
+        self,
+        deter: int,
+        code: int,
+        shape: tuple[int, ...],
+        *,
+        depth: int,
+        units: int,
+        blocks: int,
+        key: PRNGKeyArray,
+    ):
+        deter_key, code_key, output_key, conv_key = jr.split(key, 4)
+        channels = [depth * stage for stage in reversed(STAGES)]
+        side = 1 << len(STAGES)
+        self.start = (shape[0] // side, shape[1] // side, channels[0])
+        size = self.start[0] * self.start[1] * self.start[2]
+        self.from_deter = BlockLinear(deter, size, blocks, key=deter_key)
+        self.from_code = MLP(code, 2 * units, 1, key=code_key)
+        self.code_output = Linear(2 * units, size, key=output_key)
+        self.start_norm = RMSNorm(channels[0])
+        widths = [*channels, shape[-1]]
+        keys = jr.split(conv_key, len(STAGES))
+        self.convs = tuple(
+            Conv(widths[i], widths[i + 1], key=keys[i]) for i in range(len(STAGES))
+        )
+        self.norms = tuple(RMSNorm(width) for width in widths[1:-1])
+
+    def __call__(self, latent: Latent) -> Pixels:
+        lead = latent.deter.shape[:-1]
+        height, width, channels = self.start
+        # (blocks height width c) -> (height width (blocks c)): a block of the memory draws its
+        # own channels, at every place of the map
+        blocks = self.from_deter.weight.shape[0]
+        deter = self.from_deter(latent.deter)
+        deter = deter.reshape(*lead, blocks, height, width, channels // blocks)
+        deter_map = jnp.moveaxis(deter, -4, -2).reshape(*lead, *self.start)
+        code = latent.code.reshape(*lead, -1)
+        code_map = self.code_output(self.from_code(code)).reshape(*lead, *self.start)
+        x = jax.nn.silu(self.start_norm(deter_map + code_map))
+        for i, conv in enumerate(self.convs):
+            x = conv(upsample(x))
+            if i < len(self.norms):
+                x = jax.nn.silu(self.norms[i](x))
+        return Pixels(x.astype(jnp.float32))
+
+
+def make_decoder(
+    obs: jax.ShapeDtypeStruct,
+    *,
+    deter: int,
+    code: int,
+    units: int,
+    layers: int,
+    depth: int,
+    blocks: int,
+    key: PRNGKeyArray,
+) -> StateDecoder | PixelDecoder:
+    """The decoder for observations of this shape and dtype; `make_encoder` has checked them."""
+    if len(obs.shape) == 1:
+        return StateDecoder(deter + code, obs.shape[0], units, layers, key=key)
+    return PixelDecoder(
+        deter, code, obs.shape, depth=depth, units=units, blocks=blocks, key=key
+    )
+
+

@@ -1,0 +1,136 @@
+"""One level of the simulator: a recurrent state-space model (RSSM, Hafner et al. 2019, 2025)."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from dreamer_h.nn.distributions import OneHot
+from dreamer_h.nn.layers import MLP, JointBlock, Linear
+from dreamer_h.nn.recurrent import BlockGRU
+from dreamer_h.types import Latent
+
+
+class Level(eqx.Module):
+    """Memory h and code z: h' = cell(h, z, a); prior p(z' | h'); posterior q(z' | h', embedding).
+
+    Methods act on one sequence or one step; the batch is a `vmap` around them.
+    """
+
+    cell: BlockGRU
+    posterior: JointBlock  # shares: memory, embedding
+    posterior_output: Linear
+    prior: MLP
+    prior_output: Linear
+    deter: int = eqx.field(static=True)
+    groups: int = eqx.field(static=True)
+    classes: int = eqx.field(static=True)
+    unimix: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        embedding: int,
+        action: int,
+        *,
+        deter: int,
+        hidden: int,
+        groups: int,
+        classes: int,
+        blocks: int,
+        unimix: float,
+        key: PRNGKeyArray,
+    ):
+        cell_key, post_key, post_out_key, prior_key, prior_out_key = jr.split(key, 5)
+        code = groups * classes
+        self.cell = BlockGRU(code, action, deter, hidden, blocks, key=cell_key)
+        self.posterior = JointBlock((deter, embedding), hidden, key=post_key)
+        self.posterior_output = Linear(hidden, code, key=post_out_key)
+        self.prior = MLP(deter, hidden, 2, key=prior_key)
+        self.prior_output = Linear(hidden, code, key=prior_out_key)
+        self.deter, self.groups, self.classes, self.unimix = deter, groups, classes, unimix
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return self.cell.hidden_embedding.dtype
+
+    def initial(self) -> Latent:
+        """The state before anything was seen: zeros."""
+        code = jnp.zeros((self.groups, self.classes), self.dtype)
+        return Latent(jnp.zeros(self.deter, self.dtype), code, code.astype(jnp.float32))
+
+    def code(self, logits: Float[Array, "*B G C"]) -> OneHot:
+        """The distribution of the code, with its share of the uniform one."""
+        return OneHot.from_logits(logits, self.unimix)
+
+    def prior_logits(self, deter: Float[Array, "*B D"]) -> Float[Array, "*B G C"]:
+        return self._shaped(self.prior_output(self.prior(deter)))
+
+    def observe(
+        self,
+        latent: Latent,
+        action: Float[Array, " A"],
+        embedding: Float[Array, " E"],
+        *,
+        key: PRNGKeyArray,
+    ) -> Latent:
+        """Posterior after one agent step: `action` led to what `embedding` shows."""
+        share = self.posterior.share(1, embedding)
+        return self._observe(latent, self._embed(action), share, key)
+
+    def observe_sequence(
+        self,
+        action: Float[Array, "T A"],
+        embedding: Float[Array, "T1 E"],
+        is_first: Bool[Array, " T1"],
+        *,
+        key: PRNGKeyArray,
+    ) -> Latent:
+        """Posteriors (T1, ...) along a window, from the initial state; a first step forgets."""
+        # nothing led to the window's first observation: a zero action from the zero state
+        action = jnp.concatenate([jnp.zeros_like(action[:1]), action])
+        start = self.initial()
+
+        def step(latent, inputs):
+            action_embedding, share, first, step_key = inputs
+            latent = forget(latent, first)
+            latent = self._observe(latent, action_embedding, share, step_key)
+            return latent, latent
+
+        action = jnp.where(is_first[:, None], 0.0, action)
+        keys = jr.split(key, len(is_first))
+        inputs = (self._embed(action), self.posterior.share(1, embedding), is_first, keys)
+        return jax.lax.scan(step, start, inputs)[1]
+
+    def step(self, latent: Latent, action: Float[Array, " A"], *, key: PRNGKeyArray) -> Latent:
+        """Prior after one agent step: what will be, unseen."""
+        deter = self._advance(latent, self._embed(action))
+        return self._draw(deter, self.prior_logits(deter), key)
+
+    def _embed(self, action):
+        return self.cell.embed(action.astype(self.dtype))
+
+    def _advance(self, latent, action_embedding):
+        code = latent.code.reshape(*latent.code.shape[:-2], -1)
+        return self.cell(latent.deter, code, action_embedding)
+
+    def _observe(self, latent, action_embedding, share, key):
+        deter = self._advance(latent, action_embedding)
+        hidden = self.posterior(self.posterior.share(0, deter), share)
+        return self._draw(deter, self._shaped(self.posterior_output(hidden)), key)
+
+    def _draw(self, deter, logits, key):
+        return Latent(deter, self.code(logits).sample(key).astype(self.dtype), logits)
+
+    def _shaped(self, logits):
+        shape = (*logits.shape[:-1], self.groups, self.classes)
+        return logits.reshape(shape).astype(jnp.float32)
+
+
+def forget(latent: Latent, is_first: Bool[Array, "*B"]) -> Latent:
+    """Zero where an episode begins, exactly: nothing of the past remains."""
+
+    def mask(leaf):
+        return jnp.where(is_first.reshape(is_first.shape + (1,) * (leaf.ndim - is_first.ndim)), 0, leaf)
+
+    return jax.tree.map(mask, latent)

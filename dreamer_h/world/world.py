@@ -1,0 +1,136 @@
+"""The learned simulator, used by every room above only through its six verbs."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+
+from dreamer_h.config import WorldConfig
+from dreamer_h.nn.distributions import Bernoulli, Pixels, Symlog, TwoHot
+from dreamer_h.types import Imagined, Latent, Sequence
+from dreamer_h.world.decoder import PixelDecoder, StateDecoder, make_decoder
+from dreamer_h.world.encoder import PixelEncoder, StateEncoder, make_encoder
+from dreamer_h.world.heads import Head
+from dreamer_h.world.level import Level
+
+ActionOf = Callable[[Latent, PRNGKeyArray], Float[Array, " A"]]
+
+
+class Prediction(eqx.Module):
+    """What a latent says about its own moment; every `mean` is in physical units."""
+
+    obs: Symlog | Pixels
+    reward: TwoHot  # of arriving here, summed over the action repeat
+    continue_: Bernoulli  # probability to go on, times the discount of one agent step
+
+
+class World(eqx.Module):
+    """encode, start, observe, step, imagine, decode: for one sequence or step each; vmap for more."""
+
+    encoder: StateEncoder | PixelEncoder
+    level: Level
+    decoder: StateDecoder | PixelDecoder
+    reward: Head
+    continue_: Head
+
+    def __init__(
+        self, obs: jax.ShapeDtypeStruct, action: int, config: WorldConfig, *, key: PRNGKeyArray
+    ):
+        encoder_key, level_key, decoder_key, reward_key, continue_key = jr.split(key, 5)
+        self.encoder = make_encoder(
+            obs, units=config.units, layers=3, depth=config.depth, key=encoder_key
+        )
+        self.level = Level(
+            self.encoder.width,
+            action,
+            deter=config.deter,
+            hidden=config.hidden,
+            groups=config.groups,
+            classes=config.classes,
+            blocks=config.blocks,
+            unimix=config.unimix,
+            key=level_key,
+        )
+        code = config.groups * config.classes
+        self.decoder = make_decoder(
+            obs,
+            deter=config.deter,
+            code=code,
+            units=config.units,
+            layers=3,
+            depth=config.depth,
+            blocks=config.blocks,
+            key=decoder_key,
+        )
+        features = config.deter + code
+        self.reward = Head(features, config.bins, config.units, 1, scale=0.0, key=reward_key)
+        self.continue_ = Head(features, 1, config.units, 1, key=continue_key)
+
+    def encode(self, obs: Shaped[Array, "..."]) -> Float[Array, "*B E"]:
+        """Embedding of raw observations; leading axes are free."""
+        return self.encoder(obs)
+
+    def start(self, sequence: Sequence, *, key: PRNGKeyArray) -> Latent:
+        """Posteriors (T1, ...) along a context; the last one is where imagination begins."""
+        embedding = self.encode(sequence.obs)
+        return self.level.observe_sequence(
+            sequence.action, embedding, sequence.is_first, key=key
+        )
+
+    def observe(
+        self, latent: Latent, action: Float[Array, " A"], obs: Shaped[Array, "..."], *, key
+    ) -> Latent:
+        """Posterior after one agent step."""
+        return self.level.observe(latent, action, self.encode(obs), key=key)
+
+    def step(self, latent: Latent, action: Float[Array, " A"], *, key: PRNGKeyArray) -> Latent:
+        """Prior after one agent step."""
+        return self.level.step(latent, action, key=key)
+
+    def imagine(
+        self,
+        latent: Latent,
+        actions: Float[Array, "H A"] | ActionOf,
+        length: int | None = None,
+        *,
+        key: PRNGKeyArray,
+    ) -> Imagined:
+        """H agent steps of priors, under given actions or under a policy `(latent, key) -> action`.
+
+        A policy needs the static `length` H; with given actions it is theirs.
+        """
+        if callable(actions):
+            assert length is not None, "imagining with a policy needs a length"
+            policy, given = actions, None
+        else:
+            policy, given, length = None, actions, len(actions)
+
+        def step(latent, inputs):
+            step_key, action = inputs
+            if policy is not None:
+                act_key, step_key = jr.split(step_key)
+                action = policy(latent, act_key)
+            following = self.step(latent, action, key=step_key)
+            return following, (following, action)
+
+        inputs = (jr.split(key, length), given)
+        _, (latents, taken) = jax.lax.scan(step, latent, inputs)
+        path = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), latent, latents)
+        return Imagined(path, taken)
+
+    def decode(self, latent: Latent) -> Prediction:
+        """Observation, reward and continue at a latent; leading axes are free."""
+        return Prediction(
+            self.decoder(latent), self.reward_of(latent.features), self.continue_of(latent.features)
+        )
+
+    def reward_of(self, features: Float[Array, "*B F"]) -> TwoHot:
+        """The reward part of `decode` alone: imagination never draws observations."""
+        return TwoHot(self.reward(features))
+
+    def continue_of(self, features: Float[Array, "*B F"]) -> Bernoulli:
+        """The continue part of `decode` alone."""
+        return Bernoulli(self.continue_(features)[..., 0])

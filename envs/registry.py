@@ -1,0 +1,75 @@
+"""Names, and how to make an environment from one."""
+
+import difflib
+from functools import partial
+from typing import Any, cast
+
+import gymnasium as gym
+
+from envs import probe
+from envs.dmc import DmcEnv
+from envs.foreign import ForeignEnv
+from envs.gl import suite
+
+
+def tasks() -> list[str]:
+    """Short names of all suite tasks, benchmarking and extra, such as "walker-walk"."""
+    return [f"{domain}-{task}" for domain, task in suite.ALL_TASKS]
+
+
+def register_all() -> None:
+    """Registers `dmc/<domain>-<task>-v0` and `probe/<name>-<ending>-v0`."""
+    # no max_episode_steps and no order check: the environments truncate and check by themselves
+    register = partial(gym.register, order_enforce=False)
+    for task in tasks():
+        register(f"dmc/{task}-v0", "envs.dmc:DmcEnv", kwargs={"task": task})
+    for name in probe.NAMES:
+        for ending in probe.ENDINGS:
+            kwargs = {"name": name, "ending": ending}
+            register(f"probe/{name}-{ending}-v0", "envs.probe:Probe", kwargs=kwargs)
+
+
+def make(
+    task: str,
+    *,
+    obs: str = "state",
+    action_repeat: int = 2,
+    size: int = 64,
+    camera: int | str | None = None,
+    seed: int | None = None,
+    render_mode: str | None = None,
+) -> DmcEnv | ForeignEnv:
+    """One environment: "walker-walk", "dmc/walker-walk-v0", or any Gymnasium id with Box spaces.
+
+    obs is "state" (flat float32) or "pixels" (uint8, `size` squared, from `camera`; suite only).
+    `seed` serves the first reset if that brings none. The result has `layout`, `dt` and
+    `episode_limit`; suite tasks also `get_state`, `set_state`, `observation` and `physics`.
+    Raises ValueError for an unknown name, with the nearest ones.
+    """
+    if render_mode not in (None, "rgb_array"):  # before Gymnasium puts a wrapper around it
+        raise ValueError(f"render_mode is {render_mode!r}; it must be None or 'rgb_array'")
+    name = task.removeprefix("envs:")
+    name = f"dmc/{name}-v0" if name in tasks() else name
+    if name.startswith("dmc/") and name in gym.registry:
+        kwargs: dict[str, Any] = {"obs": obs, "action_repeat": action_repeat, "size": size}
+        kwargs |= {"camera": camera, "seed": seed, "render_mode": render_mode}
+        return cast(DmcEnv, gym.make(name, disable_env_checker=True, **kwargs))
+    if name not in gym.registry:
+        raise ValueError(_unknown(task))
+    if obs != "state":
+        raise ValueError(f"obs={obs!r} for {task}: only suite tasks give pixels; set obs='state'")
+    inner = gym.make(name, render_mode=render_mode, disable_env_checker=True)
+    return ForeignEnv(inner, action_repeat=action_repeat, seed=seed)
+
+
+def make_vec(task: str, n: int, *, seed: int | None = None, **options: Any) -> gym.vector.VectorEnv:
+    """`n` environments in one process; number i gets seed + i. `options` are those of `make`."""
+    seeds = [None if seed is None else seed + i for i in range(n)]
+    return gym.vector.SyncVectorEnv([partial(make, task, seed=s, **options) for s in seeds])
+
+
+def _unknown(task: str) -> str:
+    names = [*tasks(), *gym.registry]
+    near = difflib.get_close_matches(task, names, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else "envs.tasks() lists the suite's"
+    return f"no task {task!r}; {hint}"

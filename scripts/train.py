@@ -1,0 +1,134 @@
+"""Train an agent inside its learned simulator: `python scripts/train.py --task walker-walk`.
+
+Every field of the config is a flag; `--preset` and `--recipe` choose the rest. The same command on
+the same logdir resumes.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+
+import imageio.v3 as iio
+import tyro
+
+import envs
+from dreamer_h.config import PRESETS, RECIPES, Config, check_recipe, flatten, preset
+from dreamer_h.replay.storage import ReplayCorrupt
+from dreamer_h.train.checkpoint import CheckpointCorrupt, replacing
+from dreamer_h.train.collect import KeepsFailing
+from dreamer_h.train.evaluate import interval, play
+from dreamer_h.train.interrupt import Interrupt
+from dreamer_h.train.lock import LogdirBusy, logdir_lock
+from dreamer_h.train.loop import NotFinite, Trainer
+from dreamer_h.train.runtime import use_compilation_cache
+from dreamer_h.train.seeds import Stream, derive
+
+
+def parse(arguments: list[str]) -> tuple[Config, Path]:
+    """The config and the logdir of a command line. Raises ValueError with advice."""
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--preset", default="cpu")
+    first.add_argument("--recipe", default=None)
+    first.add_argument("--logdir", default=None)
+    chosen, rest = first.parse_known_args(arguments)
+    default = preset(chosen.preset, chosen.recipe)
+    config = tyro.cli(
+        Config,
+        default=default,
+        args=rest,
+        prog="python scripts/train.py",
+        description=f"{__doc__}\n\nBeside the flags below: --preset {{{','.join(PRESETS)}}}, "
+        f"--recipe {{{','.join(RECIPES)}}}, --logdir FOLDER (default runs/<task>-<seed>).",
+        config=(tyro.conf.FlagConversionOff, tyro.conf.ConsolidateSubcommandArgs),
+    )
+    if chosen.recipe is not None:
+        check_recipe(config, chosen.recipe)
+    logdir = chosen.logdir or f"runs/{config.task.replace('/', '-')}-{config.seed}"
+    return config, Path(logdir)
+
+
+def check_logdir(config: Config, logdir: Path) -> None:
+    """Writes config.json, or raises ValueError if the logdir is another config's."""
+    path = logdir / "config.json"
+    if path.exists():
+        before, now = json.loads(path.read_text()), flatten(config)
+        differ = [
+            f"--{name}: {before.get(name, 'absent')} there, {now.get(name, 'absent')} now"
+            for name in sorted(before.keys() | now.keys())
+            if before.get(name, "absent") != now.get(name, "absent")
+        ]
+        if differ:
+            raise ValueError(
+                f"{logdir} holds a run with another config; choose another --logdir, or give "
+                "the old values:\n  " + "\n  ".join(differ)
+            )
+        return
+    with replacing(path) as file:
+        file.write(json.dumps(flatten(config), indent=1).encode())
+
+
+def finish(trainer: Trainer) -> None:
+    """The last evaluation, on seeds never used in training, with a video where one can be made."""
+    config, logdir = trainer.config, trainer.logdir
+    film = config.video and envs.video_available()
+    count = config.eval_episodes
+    made = [trainer.make_env(render_mode="rgb_array" if film and i == 0 else None) for i in range(2 * count)]
+    sampled = [i >= count for i in range(2 * count)]
+    seeds = [derive(config.seed, Stream.TEST, i % count) for i in range(2 * count)]
+    episodes = play(trainer.state.agent, made, seeds, sampled, seed=config.seed, film=film)
+    for name, flag in (("mode", False), ("sampled", True)):
+        values = [e.total for e in episodes if e.sampled == flag]
+        mean, low, high = interval(__import__("numpy").asarray(values))
+        print(f"return of the {name} policy: {mean:.1f} [{low:.1f}, {high:.1f}], {len(values)} episodes")
+    if film and episodes and episodes[0].frames is not None:
+        frames = episodes[0].frames[::2]
+        fps = made[0].metadata["render_fps"] / 2
+        iio.imwrite(logdir / "video.mp4", frames, fps=fps)
+        trainer.logger.video(trainer.counts, "eval/video", frames[::2], fps / 2)
+        print(f"video:       {logdir / 'video.mp4'}")
+    for env in made:
+        env.close()
+
+
+def main(arguments: list[str]) -> int:
+    config, logdir = parse(arguments)
+    use_compilation_cache()
+    make_env = partial(
+        envs.make,
+        config.task,
+        obs=config.obs,
+        action_repeat=config.action_repeat,
+        size=config.size,
+        camera=config.camera,
+    )
+    make_env()
+    with logdir_lock(logdir), Interrupt() as interrupt:
+        check_logdir(config, logdir)
+        print(json.dumps(flatten(config), indent=1))
+        print(
+            f"{config.updates_per_agent_step:.3f} updates per agent step = "
+            f"{config.updates_per_env_step:.3f} per env step"
+        )
+        trainer = Trainer(config, logdir, make_env)
+        try:
+            done = trainer.run(interrupt)
+            if not done:
+                command = shlex.join(["python", "scripts/train.py", *arguments])
+                print(f"\nsaved at env step {trainer.env_step}; to resume:\n  {command}")
+                return 0
+            finish(trainer)
+        finally:
+            trainer.close()
+    print(f"TensorBoard: tensorboard --logdir {logdir}")
+    print(f"checkpoints: {logdir / 'checkpoints'}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (ValueError, LogdirBusy, KeepsFailing, NotFinite, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
