@@ -49,11 +49,18 @@ class BlockLinear(eqx.Module):
         self.weight = truncated_normal(key, shape, inputs)
         self.bias = jnp.zeros(outputs, jnp.float32)
 
-    def __call__(self, x: Float[Array, "*B inputs"]) -> Float[Array, "*B outputs"]:
+    def by_block(self, x: Float[Array, "*B inputs"]) -> list[Float[Array, "*B outputs"]]:
+        """The output of each block by itself."""
         # one plain product per block: a batched product would first transpose x on CPU (3x slower)
-        parts = jnp.split(x, self.weight.shape[0], axis=-1)
-        products = [part @ weight for part, weight in zip(parts, self.weight, strict=True)]
-        return jnp.concatenate(products, axis=-1) + self.bias
+        blocks = self.weight.shape[0]
+        parts, biases = jnp.split(x, blocks, axis=-1), jnp.split(self.bias, blocks)
+        return [
+            part @ weight + bias
+            for part, weight, bias in zip(parts, self.weight, biases, strict=True)
+        ]
+
+    def __call__(self, x: Float[Array, "*B inputs"]) -> Float[Array, "*B outputs"]:
+        return jnp.concatenate(self.by_block(x), axis=-1)
 
 
 class RMSNorm(eqx.Module):
