@@ -16,15 +16,13 @@ import tyro
 
 import envs
 from dreamer_h.config import PRESETS, RECIPES, Config, check_recipe, flatten, preset
-from dreamer_h.replay.storage import ReplayCorrupt
-from dreamer_h.train.checkpoint import CheckpointCorrupt, replacing
+from dreamer_h.train.checkpoint import replacing
 from dreamer_h.train.collect import KeepsFailing
-from dreamer_h.train.evaluate import interval, play
+from dreamer_h.train.evaluate import play_held_out, table
 from dreamer_h.train.interrupt import Interrupt
 from dreamer_h.train.lock import LogdirBusy, logdir_lock
 from dreamer_h.train.loop import NotFinite, Trainer
 from dreamer_h.train.runtime import use_compilation_cache
-from dreamer_h.train.seeds import Stream, derive
 
 
 def parse(arguments: list[str]) -> tuple[Config, Path]:
@@ -71,26 +69,19 @@ def check_logdir(config: Config, logdir: Path) -> None:
 
 
 def finish(trainer: Trainer) -> None:
-    """The last evaluation, on seeds never used in training, with a video where one can be made."""
+    """Evaluates on resets never used in training, with a video where one can be made."""
     config, logdir = trainer.config, trainer.logdir
     film = config.video and envs.video_available()
-    count = config.eval_episodes
-    made = [trainer.make_env(render_mode="rgb_array" if film and i == 0 else None) for i in range(2 * count)]
-    sampled = [i >= count for i in range(2 * count)]
-    seeds = [derive(config.seed, Stream.TEST, i % count) for i in range(2 * count)]
-    episodes = play(trainer.state.agent, made, seeds, sampled, seed=config.seed, film=film)
-    for name, flag in (("mode", False), ("sampled", True)):
-        values = [e.total for e in episodes if e.sampled == flag]
-        mean, low, high = interval(__import__("numpy").asarray(values))
-        print(f"return of the {name} policy: {mean:.1f} [{low:.1f}, {high:.1f}], {len(values)} episodes")
+    episodes, fps = play_held_out(
+        trainer.state.agent, config, trainer.make_env, config.eval_episodes, film=film
+    )
+    print(table(episodes))
     if film and episodes and episodes[0].frames is not None:
-        frames = episodes[0].frames[::2]
-        fps = made[0].metadata["render_fps"] / 2
+        frames = episodes[0].frames
         iio.imwrite(logdir / "video.mp4", frames, fps=fps)
-        trainer.logger.video(trainer.counts, "eval/video", frames[::2], fps / 2)
+        # TensorBoard holds whole pictures: a quarter of them is enough there
+        trainer.logger.video(trainer.counts, "eval/video", frames[::4], fps / 4)
         print(f"video:       {logdir / 'video.mp4'}")
-    for env in made:
-        env.close()
 
 
 def main(arguments: list[str]) -> int:
@@ -104,7 +95,6 @@ def main(arguments: list[str]) -> int:
         size=config.size,
         camera=config.camera,
     )
-    make_env()
     with logdir_lock(logdir), Interrupt() as interrupt:
         check_logdir(config, logdir)
         print(json.dumps(flatten(config), indent=1))

@@ -6,12 +6,12 @@ from jaxtyping import Array, Float
 
 
 def lambda_return(
-    reward_tp1: Float[Array, " H"],
-    discount_tp1: Float[Array, " H"],
-    value_tp1: Float[Array, " H"],
+    reward_tp1: Float[Array, "H *B"],
+    discount_tp1: Float[Array, "H *B"],
+    value_tp1: Float[Array, "H *B"],
     lambda_: float,
-) -> Float[Array, " H"]:
-    """Lambda-return G_t over one sequence, Sutton & Barto (2018) eq. 12.18 in recursive form.
+) -> Float[Array, "H *B"]:
+    """Lambda-return G_t, Sutton & Barto (2018) eq. 12.18 in recursive form. Time comes first.
 
     G_t = r_{t+1} + d_{t+1} ((1 - λ) v_{t+1} + λ G_{t+1}), and the last step bootstraps from its
     value alone. Discounts already contain the probability to go on.

@@ -68,11 +68,9 @@ class TwoHot(eqx.Module):
 
     @property
     def bins(self) -> Float[np.ndarray, " bins"]:
-        """symexp of a regular grid on [-20, 20]; exactly antisymmetric."""
-        count = self.logits.shape[-1]
-        half = np.linspace(-20.0, 0.0, count // 2 + 1)[: (count + 1) // 2]
-        low = -np.expm1(-half).astype(np.float32) if count % 2 else None
-        assert low is not None, "an odd number of bins keeps zero on the grid"
+        """symexp of a regular grid on [-20, 20]; exactly antisymmetric. Their number is odd."""
+        half = np.linspace(-20.0, 0.0, self.logits.shape[-1] // 2 + 1)
+        low = -np.expm1(-half).astype(np.float32)
         return np.concatenate([low[:-1], -low[::-1]])
 
     @property
@@ -88,19 +86,23 @@ class TwoHot(eqx.Module):
 
     def encode(self, target: Float[Array, "*B"]) -> Float[Array, "*B bins"]:
         """The two-hot weights of a target; no gradient flows through them."""
-        bins = jnp.asarray(self.bins)
+        bins = self.bins
         target = jax.lax.stop_gradient(jnp.clip(target, bins[0], bins[-1]))[..., None]
-        # weight of a bin: a triangle that is 1 on the bin and 0 on its neighbours
-        width = jnp.diff(bins)
-        rising = (target - bins[:-1]) / width
-        left = jnp.concatenate([jnp.ones_like(rising[..., :1]), rising], axis=-1)
-        right = jnp.concatenate([1.0 - rising, jnp.ones_like(rising[..., :1])], axis=-1)
-        return jnp.clip(jnp.minimum(left, right), 0.0, 1.0)
+        # the weight of a bin: a triangle that is 1 on the bin and 0 on its neighbours
+        left = np.concatenate([[bins[0] - 1e9], bins[:-1]]).astype(np.float32)
+        right = np.concatenate([bins[1:], [bins[-1] + 1e9]]).astype(np.float32)
+        rising = (target - left) / (bins - left)
+        falling = (right - target) / (right - bins)
+        return jnp.clip(jnp.minimum(rising, falling), 0.0, 1.0)
+
+    def cross_entropy(self, weights: Float[Array, "*B bins"]) -> Float[Array, "*B"]:
+        """Cross-entropy in nats to the weights of one or several targets, added up."""
+        log_probs = jax.nn.log_softmax(self.logits.astype(jnp.float32), axis=-1)
+        return -jnp.sum(weights * log_probs, axis=-1)
 
     def loss(self, target: Float[Array, "*B"]) -> Float[Array, "*B"]:
         """Cross-entropy to the two-hot target, in nats."""
-        log_probs = jax.nn.log_softmax(self.logits.astype(jnp.float32), axis=-1)
-        return -jnp.sum(self.encode(target) * log_probs, axis=-1)
+        return self.cross_entropy(self.encode(target))
 
 
 class Symlog(eqx.Module):

@@ -1,11 +1,13 @@
 """Returns in the real environment: of the mode policy and of the sampled policy, apart."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import gymnasium as gym
 import numpy as np
 
+from dreamer_h.config import Config
 from dreamer_h.train.act import act, init_memory
 from dreamer_h.train.guard import EnvironmentFault, checked_reset, checked_step
 from dreamer_h.train.seeds import Stream, derive
@@ -102,6 +104,49 @@ def play(
         for i in range(len(envs))
         if not lost[i]
     ]
+
+
+def play_held_out(
+    agent: Agent,
+    config: Config,
+    make_env: Callable[..., gym.Env],
+    count: int,
+    *,
+    seed: int = 0,
+    film: bool = False,
+) -> tuple[list[Episode], float]:
+    """`count` episodes of the mode and `count` of the sampled policy, from the same resets, which
+    no training and no other evaluation uses; and the video's frames per second.
+
+    `film` records the first one of the mode policy.
+    """
+    envs = [
+        make_env(render_mode="rgb_array" if film and i == 0 else None) for i in range(2 * count)
+    ]
+    sampled = [i >= count for i in range(2 * count)]
+    seeds = [derive(config.seed, Stream.TEST, seed, i % count) for i in range(2 * count)]
+    try:
+        episodes = play(agent, envs, seeds, sampled, seed=seed, film=film)
+        return episodes, float(envs[0].metadata.get("render_fps", 30))
+    finally:
+        for env in envs:
+            env.close()
+
+
+def table(episodes: list[Episode]) -> str:
+    """Returns of both policies as text."""
+    lines = [f"{'policy':10}{'mean':>9}{'95 % interval':>20}{'min':>9}{'max':>9}{'episodes':>10}"]
+    for name, flag in (("mode", False), ("sampled", True)):
+        totals = np.asarray([e.total for e in episodes if e.sampled == flag])
+        if len(totals) == 0:
+            lines.append(f"{name:10}  every episode was lost")
+            continue
+        mean, low, high = interval(totals)
+        lines.append(
+            f"{name:10}{mean:9.1f}{f'[{low:.1f}, {high:.1f}]':>20}"
+            f"{totals.min():9.1f}{totals.max():9.1f}{len(totals):10d}"
+        )
+    return "\n".join(lines)
 
 
 def interval(returns: np.ndarray, *, draws: int = 2000) -> tuple[float, float, float]:

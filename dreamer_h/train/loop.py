@@ -1,6 +1,5 @@
 """The training loop: collect, learn, evaluate, save; every decision is made by counts."""
 
-import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -149,7 +148,9 @@ class Trainer:
         )
         minutes = {"what": "minutes", "value": self.seconds / 60, "lo": None, "hi": None}
         found.append({**found[0], **minutes, "unit": "minutes"} if found else {})
-        self.rows = [row for row in self.rows if row["x"] != self.env_step] + [r for r in found if r]
+        self.rows = [row for row in self.rows if row["x"] != self.env_step] + [
+            r for r in found if r
+        ]
         with replacing(self.logdir / "rows.json") as file:
             file.write(json.dumps(self.rows, indent=1).encode())
         self.last_returns = {
@@ -328,5 +329,3 @@ class Trainer:
 def episode_limit(env: gym.Env) -> int | None:
     """Agent steps of an episode that runs to its time limit; None if the environment has none."""
     return getattr(env.unwrapped, "episode_limit", None)
-
-

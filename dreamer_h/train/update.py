@@ -114,10 +114,10 @@ def total_loss(
         behaviour, slow_critic, rollout, return_scale.scale, chosen
     )
     # a start in the padding, or after an end, is no state: nothing is learned from it
-    real = (batch.mask & ~batch.is_terminal)[:, 1:].reshape(-1, 1)
+    real = (batch.mask & ~batch.is_terminal)[:, 1:].reshape(-1)
     losses |= {name: jnp.where(real, loss, 0.0) for name, loss in imagined_losses.items()}
 
-    bootstrap = rollout.returns[:, 0].reshape(size, times - 1)
+    bootstrap = rollout.returns[0].reshape(size, times - 1)
     bootstrap = jnp.concatenate([jnp.zeros_like(bootstrap[:, :1]), bootstrap], axis=1)
     losses["replay_value"] = jax.vmap(
         lambda latent, sequence, bootstrap: replay_value_loss(
@@ -140,7 +140,7 @@ def total_loss(
 
     inside = ("policy", "value", "replay_value")
     metrics = {
-        f"{'behaviour' if name in inside else 'world'}/loss/{name}": loss.mean()
+        f"{'behaviour' if name in inside else 'world'}/{name}": loss.mean()
         for name, loss in losses.items()
     }
     metrics |= {f"world/{name}": value.mean() for name, value in seen.items()}

@@ -59,9 +59,7 @@ class PixelDecoder(eqx.Module):
         self.start_norm = RMSNorm(channels[0])
         widths = [*channels, shape[-1]]
         keys = jr.split(conv_key, len(STAGES))
-        self.convs = tuple(
-            Conv(widths[i], widths[i + 1], key=keys[i]) for i in range(len(STAGES))
-        )
+        self.convs = tuple(Conv(widths[i], widths[i + 1], key=keys[i]) for i in range(len(STAGES)))
         self.norms = tuple(RMSNorm(width) for width in widths[1:-1])
 
     def __call__(self, latent: Latent) -> Pixels:
@@ -97,8 +95,4 @@ def make_decoder(
     """The decoder for observations of this shape and dtype; `make_encoder` has checked them."""
     if len(obs.shape) == 1:
         return StateDecoder(deter + code, obs.shape[0], units, layers, key=key)
-    return PixelDecoder(
-        deter, code, obs.shape, depth=depth, units=units, blocks=blocks, key=key
-    )
-
-
+    return PixelDecoder(deter, code, obs.shape, depth=depth, units=units, blocks=blocks, key=key)

@@ -131,6 +131,8 @@ def forget(latent: Latent, is_first: Bool[Array, "*B"]) -> Latent:
     """Zero where an episode begins, exactly: nothing of the past remains."""
 
     def mask(leaf):
-        return jnp.where(is_first.reshape(is_first.shape + (1,) * (leaf.ndim - is_first.ndim)), 0, leaf)
+        return jnp.where(
+            is_first.reshape(is_first.shape + (1,) * (leaf.ndim - is_first.ndim)), 0, leaf
+        )
 
     return jax.tree.map(mask, latent)

@@ -43,5 +43,9 @@ def world_losses(
         "dyn": jnp.where(arrived, dynamics, 0.0),
         "rep": jnp.where(arrived, representation, 0.0),
     }
-    metrics = {"kl": kl, "prior_entropy": prior.entropy(), "posterior_entropy": posterior.entropy()}
+    metrics = {
+        "kl/0": kl,
+        "prior_entropy": prior.entropy(),
+        "posterior_entropy": posterior.entropy(),
+    }
     return losses, latent, metrics

@@ -76,9 +76,7 @@ class World(eqx.Module):
     def start(self, sequence: Sequence, *, key: PRNGKeyArray) -> Latent:
         """Posteriors (T1, ...) along a context; the last one is where imagination begins."""
         embedding = self.encode(sequence.obs)
-        return self.level.observe_sequence(
-            sequence.action, embedding, sequence.is_first, key=key
-        )
+        return self.level.observe_sequence(sequence.action, embedding, sequence.is_first, key=key)
 
     def observe(
         self, latent: Latent, action: Float[Array, " A"], obs: Shaped[Array, "..."], *, key
@@ -118,7 +116,9 @@ class World(eqx.Module):
 
         inputs = (jr.split(key, length), given)
         _, (latents, taken) = jax.lax.scan(step, latent, inputs)
-        path = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), latent, latents)
+        path = jax.tree.map(
+            lambda first, rest: jnp.concatenate([first[None], rest]), latent, latents
+        )
         return Imagined(path, taken)
 
     def decode(self, latent: Latent) -> Prediction:

@@ -1,0 +1,33 @@
+# Everything runs in .venv, made from requirements.lock; nothing else of ours is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup train test test-slow lint lock
+
+setup: .venv/.done
+
+.venv/.done: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet -r requirements.lock
+	$(BIN)/uv pip install --quiet --no-deps --editable .
+	touch $@
+
+# Trains on cartpole-swingup inside the learned simulator, then evaluates: under 30 minutes, 2 cores.
+train: setup
+	$(BIN)/python scripts/train.py --task cartpole-swingup --preset cpu --logdir runs/cartpole
+
+test: setup
+	$(BIN)/python -m pytest -q
+
+test-slow: setup
+	$(BIN)/python -m pytest -q -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+lock:
+	$(BIN)/uv pip compile -q --extra dev --universal --python-version 3.11 \
+		--no-emit-index-url --upgrade pyproject.toml -o requirements.lock

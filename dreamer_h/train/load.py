@@ -1,0 +1,54 @@
+"""A trained agent from a logdir."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from dreamer_h.config import Config, from_flat
+from dreamer_h.train.checkpoint import CheckpointCorrupt, Checkpoints, load, read_manifest
+from dreamer_h.train.state import Agent, TrainState, init_state
+
+
+def load_config(run: Path) -> Config:
+    """The config of a logdir. Raises ValueError if it is none."""
+    path = run / "config.json"
+    if not path.exists():
+        raise ValueError(f"{run} has no config.json; give the --logdir of a run of train.py")
+    return from_flat(json.loads(path.read_text()))
+
+
+def load_agent(
+    run: Path, which: Literal["latest", "best"] = "latest"
+) -> tuple[Config, Agent, dict[str, Any]]:
+    """(config, agent, manifest) of a run's newest whole or best checkpoint.
+
+    Raises ValueError if the logdir has none, CheckpointCorrupt if none is whole.
+    """
+    config = load_config(run)
+    folder = run / "checkpoints"
+    paths = Checkpoints(folder).retained()[::-1]
+    if which == "best":
+        paths = [path for path in (folder / "best.ckpt",) if path.exists()]
+    if not paths:
+        raise ValueError(f"{folder} has no {which} checkpoint; let the run train on first")
+    reasons = []
+    for path in paths:
+        try:
+            manifest = read_manifest(path)
+            state, _, _ = load(path, _like(config, manifest))
+        except CheckpointCorrupt as error:
+            warnings.warn(f"{error}; the one before is used", stacklevel=2)
+            reasons.append(str(error))
+            continue
+        return config, state.agent, manifest
+    raise CheckpointCorrupt("; ".join(reasons))
+
+
+def _like(config: Config, manifest: dict[str, Any]) -> TrainState:
+    seen = manifest["observation"]
+    obs = jax.ShapeDtypeStruct(tuple(seen["shape"]), jnp.dtype(seen["dtype"]))
+    return jax.eval_shape(lambda: init_state(obs, manifest["action"], config))

@@ -1,0 +1,66 @@
+"""Returns of a trained run in the real environment: `python scripts/evaluate.py runs/walker`.
+
+The mode policy and the sampled policy apart, on seeds never used in training.
+"""
+
+import argparse
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+import imageio.v3 as iio
+
+import envs
+from dreamer_h.train.evaluate import play_held_out, rows, table
+from dreamer_h.train.load import load_agent
+from dreamer_h.train.runtime import use_compilation_cache
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="logdir of scripts/train.py")
+    parser.add_argument("--episodes", type=int, default=10, help="for each of the two policies")
+    parser.add_argument("--checkpoint", choices=["latest", "best"], default="latest")
+    parser.add_argument("--seed", type=int, default=0, help="of the evaluation's resets")
+    parser.add_argument("--json", action="store_true", help="print result rows as JSON only")
+    parser.add_argument("--video", action="store_true", help="write a video of the first episode")
+    parser.add_argument("--out", type=Path, help="folder of the video; default is the run")
+    chosen = parser.parse_args(arguments)
+    if chosen.episodes < 1:
+        raise ValueError(f"--episodes is {chosen.episodes}; it must be at least 1")
+    use_compilation_cache()
+    config, agent, manifest = load_agent(chosen.run, chosen.checkpoint)
+    make_env = partial(
+        envs.make,
+        config.task,
+        obs=config.obs,
+        action_repeat=config.action_repeat,
+        size=config.size,
+        camera=config.camera,
+    )
+    film = chosen.video and envs.video_available()
+    episodes, fps = play_held_out(
+        agent, config, make_env, chosen.episodes, seed=chosen.seed, film=film
+    )
+    env_step = manifest["agent_step"] * config.action_repeat
+    if chosen.json:
+        found = rows(
+            episodes, task=config.task, variant="flat", seed=config.seed, env_step=env_step
+        )
+        print(json.dumps(found, indent=1))
+    else:
+        print(f"{config.task} at {env_step} env steps ({chosen.checkpoint} checkpoint)")
+        print(table(episodes))
+    if film and episodes and episodes[0].frames is not None:
+        path = (chosen.out or chosen.run) / "evaluation.mp4"
+        iio.imwrite(path, episodes[0].frames, fps=fps)
+        print(f"video: {path}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (ValueError, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

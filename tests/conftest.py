@@ -1,0 +1,35 @@
+import os
+import random
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def seed():
+    """Random. A failing test shows it; GETKEY_SEED=… repeats it."""
+    seed = int(os.environ.get("GETKEY_SEED", random.randrange(2**31)))
+    print(f"\nto repeat the random numbers: GETKEY_SEED={seed}")  # shown only for failures
+    return seed
+
+
+@pytest.fixture
+def getkey(seed):
+    """A function that returns fresh keys."""
+    # compiles faster than threefry; batched draws do not repeat single ones
+    keys = [jr.key(seed, impl="unsafe_rbg")]
+
+    def get():
+        keys[0], key = jr.split(keys[0])
+        return key
+
+    return get
+
+
+@pytest.fixture
+def normal(seed):
+    """A function that returns float32 normal draws of a shape: numpy's, which compile nothing."""
+    rng = np.random.default_rng(seed)
+    return lambda *shape, scale=1.0: jnp.asarray(scale * rng.normal(size=shape), jnp.float32)

@@ -1,0 +1,30 @@
+import jax.numpy as jnp
+import numpy as np
+import oracles
+
+from dreamer_h.nn.statistics import ReturnScale
+
+
+def test_the_return_scale_averages_percentiles_without_correcting_its_start(normal):
+    scale = ReturnScale.init(0.1)
+    low = high = 0.0
+    for i in range(5):
+        returns = normal(7, 9, scale=100.0 + 30 * i)
+        low = 0.9 * low + 0.1 * oracles.percentile(returns, 5)
+        high = 0.9 * high + 0.1 * oracles.percentile(returns, 95)
+        scale = scale.update(returns)
+        np.testing.assert_allclose([scale.low, scale.high], [low, high], rtol=1e-4)
+        np.testing.assert_allclose(scale.scale, high - low, rtol=1e-4)
+        assert high - low > 1
+
+
+def test_the_return_scale_never_blows_small_returns_up(normal):
+    scale = ReturnScale.init(1.0).update(normal(50, scale=0.01))
+    assert float(scale.scale) == 1.0
+    assert float(ReturnScale.init().scale) == 1.0
+
+
+def test_one_outlier_moves_the_return_scale_less_than_the_spread():
+    returns = jnp.linspace(0.0, 10.0, 200)
+    plain = ReturnScale.init(1.0).update(returns).scale
+    np.testing.assert_allclose(ReturnScale.init(1.0).update(returns.at[0].set(1e6)).scale, plain, rtol=0.05)
