@@ -9,22 +9,17 @@ Time: `obs[t]` is what the agent sees, `action[t]` is taken *from* `obs[t]`, and
 Written here once; every room relies on it.
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Integer, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 
-
-class Step(eqx.Module):
-    """What one environment step gives an agent (numpy; axes (E, ...) when several act together)."""
-
-    obs: Shaped[np.ndarray, "..."]  # float32 state (O,) or uint8 pixels (height, width, 3)
-    reward: Float[np.ndarray, "..."]  # summed over the action repeat; 0 where is_first
-    is_first: Bool[np.ndarray, "..."]
-    is_terminal: Bool[np.ndarray, "..."]
-    is_last: Bool[np.ndarray, "..."]  # terminal or truncated: the next step is a first one
+if TYPE_CHECKING:
+    Leaf = Any
+else:
+    Leaf = Array | np.ndarray  # numpy from the replay, jax inside an update
 
 
 class Sequence(eqx.Module):
@@ -33,12 +28,12 @@ class Sequence(eqx.Module):
     `mask[t]` is False in the padding behind an episode's end; padding repeats nothing and is zero.
     """
 
-    obs: Shaped[Array | np.ndarray, "..."]  # (*B, T1, *observation)
-    action: Float[Array | np.ndarray, "*B T A"]
-    reward: Float[Array | np.ndarray, "*B T1"]
-    is_first: Bool[Array | np.ndarray, "*B T1"]
-    is_terminal: Bool[Array | np.ndarray, "*B T1"]
-    mask: Bool[Array | np.ndarray, "*B T1"]
+    obs: Shaped[Leaf, "..."]  # (*B, T1, *observation)
+    action: Float[Leaf, "*B T A"]
+    reward: Float[Leaf, "*B T1"]
+    is_first: Bool[Leaf, "*B T1"]
+    is_terminal: Bool[Leaf, "*B T1"]
+    mask: Bool[Leaf, "*B T1"]
 
 
 class Latent(eqx.Module):
@@ -60,20 +55,3 @@ class Imagined(eqx.Module):
 
     latent: Latent  # (H+1, ...)
     action: Float[Array, "*B H A"]
-
-
-class Physics(Protocol):
-    """A simulator that can be restarted from a recorded state; dm_control implements it in envs/."""
-
-    def get_state(self) -> dict[str, np.ndarray]: ...
-
-    def set_state(self, state: dict[str, np.ndarray]) -> None: ...
-
-
-class Policy(Protocol):
-    """Acts in E environments side by side; keeps its own memory between calls."""
-
-    def act(self, step: Step) -> Float[np.ndarray, "E A"]: ...
-
-
-Scalar = Float[Array, ""] | Integer[Array, ""]

@@ -10,12 +10,12 @@ import numpy as np
 
 def symlog(x):
     """sign(x) ln(|x| + 1), Hafner et al. (2025) eq. 9."""
-    return np.vectorize(lambda v: math.copysign(math.log(abs(v) + 1.0), v))(np.float64(x))
+    return np.vectorize(lambda v: math.copysign(math.log1p(abs(v)), v))(np.float64(x))
 
 
 def symexp(x):
     """sign(x) (exp(|x|) - 1)."""
-    return np.vectorize(lambda v: math.copysign(math.exp(abs(v)) - 1.0, v))(np.float64(x))
+    return np.vectorize(lambda v: math.copysign(math.expm1(abs(v)), v))(np.float64(x))
 
 
 def softmax(logits):

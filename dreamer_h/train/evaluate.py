@@ -78,7 +78,7 @@ def play(
             seed=derive(seed, Stream.PLAY),
         )
         action = np.asarray(action)
-        for i in np.flatnonzero(running):
+        for i in np.flatnonzero(running).tolist():
             try:
                 current[i], reward, terminated, truncated = checked_step(
                     envs[i], action[i].reshape(envs[i].action_space.shape or ())

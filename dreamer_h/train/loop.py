@@ -16,9 +16,10 @@ from dreamer_h.config import Config, flatten
 from dreamer_h.replay import storage
 from dreamer_h.replay.ring import Ring
 from dreamer_h.replay.sampler import check_window, sample
-from dreamer_h.train.checkpoint import Checkpoints, replacing
-from dreamer_h.train.collect import Collector
+from dreamer_h.train.checkpoint import Checkpoints, read_manifest, replacing
+from dreamer_h.train.collect import Collector, KeepsFailing
 from dreamer_h.train.evaluate import Episode, play, rows
+from dreamer_h.train.gap import imagined_and_real
 from dreamer_h.train.interrupt import Interrupt
 from dreamer_h.train.logger import Counts, Logger
 from dreamer_h.train.openloop import picture
@@ -73,13 +74,15 @@ class Trainer:
         self.agent_step = 0
         self.updates = 0
         self.seconds_before = 0.0
-        self.started = time.monotonic()
+        self.started = self.logged_at = time.monotonic()
         self.rows: list[dict[str, Any]] = []
         self.last_returns: dict[str, float] = {}
         self.pending: list[dict[str, jax.Array]] = []
         self.collected: list[tuple[float, int]] = []
         self.actions: list[np.ndarray] = []
         self.restored = self._restore()
+        text = "\n".join(f"| {name} | {value} |" for name, value in flatten(config).items())
+        self.logger.text("config", f"| field | value |\n|---|---|\n{text}")
 
     @property
     def env_step(self) -> int:
@@ -122,10 +125,8 @@ class Trainer:
                 age += 1
                 bar.update(self.env_step - before)
             return True
-        except (RuntimeError, ValueError):
-            # the run cannot go on, but what was learned is kept
-            if not self.checkpoints.retained() or self.updates:
-                self.save()
+        except (KeepsFailing, NotFinite):
+            self.save()  # the run cannot go on, but what was learned is kept
             raise
         finally:
             bar.close()
@@ -159,6 +160,9 @@ class Trainer:
             if row["x"] == self.env_step and row["what"] != "minutes"
         }
         scalars = {f"eval/return_{name}": value for name, value in self.last_returns.items()}
+        gap = imagined_and_real(agent, episodes)
+        if gap is not None:
+            scalars["eval/return_imagined"], scalars["eval/return_real"] = gap
         self.logger.scalars(self.counts, scalars)
         if episodes:
             figure = picture(agent, episodes[-1], self._names(), getattr(self._bare(), "dt", 1.0))
@@ -203,11 +207,9 @@ class Trainer:
         config = self.config
         learning = self.agent_step >= config.prefill
         action = self.collector.action(agent if learning else None)
-        before = self.agent_step - config.prefill
         if learning:
-            per_step = config.updates_per_agent_step
-            due = int((before + config.envs) * per_step) - int(before * per_step)
-            for _ in range(due):
+            steps = self.agent_step - config.prefill
+            for _ in range(updates_due(config, steps + config.envs) - updates_due(config, steps)):
                 batch = sample(
                     self.ring,
                     self.windows,
@@ -252,12 +254,12 @@ class Trainer:
                 scalars[name] = float(fetched[-1][name])
         if self.collected:
             totals, lengths = zip(*self.collected, strict=True)
-            scalars |= {"collect/return": np.mean(totals), "collect/length": np.mean(lengths)}
             self.last_returns["collect"] = float(np.mean(totals))
+            scalars["collect/return"] = self.last_returns["collect"]
+            scalars["collect/length"] = float(np.mean(lengths))
             self.collected = []
         now = time.monotonic()
-        window = now - getattr(self, "logged_at", self.started)
-        self.logged_at = now
+        window, self.logged_at = now - self.logged_at, now
         scalars |= {
             "speed/updates_per_second": len(fetched) / window,
             "speed/env_steps_per_second": config.log_every / window,
@@ -308,8 +310,6 @@ class Trainer:
         return True
 
     def _replay_indices(self) -> list[dict[str, Any]]:
-        from dreamer_h.train.checkpoint import read_manifest
-
         return [read_manifest(path)["replay"] for path in self.checkpoints.retained()]
 
     def _bare(self) -> Any:
@@ -324,6 +324,11 @@ class Trainer:
             for i in range(width):
                 names[item.start + i] = f"{item.name}[{i}]" if width > 1 else item.name
         return names
+
+
+def updates_due(config: Config, agent_steps: int) -> int:
+    """Updates that so many agent steps of learning are worth."""
+    return int(agent_steps * config.updates_per_agent_step)
 
 
 def episode_limit(env: gym.Env) -> int | None:

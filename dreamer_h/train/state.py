@@ -1,5 +1,7 @@
 """Everything that learning changes, as one tree of arrays."""
 
+from typing import cast
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -58,7 +60,7 @@ def init_state(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> TrainS
         agent=agent,
         slow_critic=slow_critic,
         return_scale=ReturnScale.init(),
-        optimizer=optimizer(config).init(agent),
+        optimizer=optimizer(config).init(cast(optax.Params, agent)),
         seed=jnp.uint32(config.seed),
         update=zero(),
         skipped=zero(),

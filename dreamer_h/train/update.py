@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dreamer_h.behaviour.actor_critic import (
@@ -20,6 +22,7 @@ from dreamer_h.types import Sequence
 from dreamer_h.world.heads import Head
 from dreamer_h.world.losses import world_losses
 
+T = TypeVar("T")
 Metrics = dict[str, Float[Array, ""]]
 
 
@@ -35,7 +38,8 @@ def make_update(config: Config) -> Callable[[TrainState, Sequence], tuple[TrainS
         (total, (return_scale, metrics)), gradient = loss(
             state.agent, state.slow_critic, state.return_scale, batch, config, key=key
         )
-        steps, opt_state = chain.update(gradient, state.optimizer, state.agent)
+        params = cast(optax.Params, state.agent)  # optax's types do not know modules
+        steps, opt_state = chain.update(gradient, state.optimizer, params)
         agent = jax.tree.map(jnp.add, state.agent, steps)
         rate = config.behaviour.slow_rate
         slow_critic = jax.tree.map(
@@ -81,7 +85,8 @@ def total_loss(
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, ""], tuple[ReturnScale, Metrics]]:
     """The weighted sum of all losses of a batch, the new return scale, and the metrics."""
-    agent, slow_critic = cast(agent, config), cast(slow_critic, config)
+    dtype = jnp.dtype(config.precision)
+    agent, slow_critic = in_precision(agent, dtype), in_precision(slow_critic, dtype)
     world, behaviour, chosen = agent.world, agent.behaviour, config.behaviour
     posterior_key, imagine_key = jr.split(key)
     size, times = batch.mask.shape
@@ -149,9 +154,8 @@ def total_loss(
     return total, (return_scale, metrics)
 
 
-def cast(tree, config: Config):
-    """A copy in the precision of the arithmetic; gradients return in float32."""
-    dtype = jnp.dtype(config.precision)
+def in_precision(tree: T, dtype: jnp.dtype) -> T:
+    """A copy whose floats have this dtype; their gradients return in the original's."""
     return jax.tree.map(
         lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree
     )

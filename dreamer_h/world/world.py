@@ -28,7 +28,7 @@ class Prediction(eqx.Module):
 
 
 class World(eqx.Module):
-    """encode, start, observe, step, imagine, decode: for one sequence or step each; vmap for more."""
+    """The six verbs, each for one sequence or one step; `vmap` them for more."""
 
     encoder: StateEncoder | PixelEncoder
     level: Level
