@@ -6,6 +6,7 @@ recipe fixes the numbers that a published score depends on.
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -170,12 +171,15 @@ def check(config: Config) -> None:
     """Raises ValueError for numbers that cannot work together, with the value that would."""
     world, behaviour, replay = config.world, config.behaviour, config.replay
     for name, value in _numbers(config):
+        if not math.isfinite(value):
+            raise ValueError(f"--{name} is {value}; it must be a finite number")
         if value < 0:
             raise ValueError(f"--{name} is {value}; it cannot be negative")
     positive = ("action_repeat", "steps", "envs", "eval_episodes", "checkpoint_every", "log_every",
                 "checkpoint_keep", "failures", "replay.capacity", "replay.batch", "replay.length",
                 "replay.tick", "world.deter", "world.hidden", "world.units", "world.groups",
-                "world.blocks", "behaviour.units", "behaviour.imagine_length")  # fmt: skip
+                "world.blocks", "world.depth", "behaviour.units", "behaviour.layers",
+                "behaviour.imagine_length")  # fmt: skip
     values = dict(_numbers(config))
     for name in positive:
         if values[name] < 1:
@@ -199,6 +203,19 @@ def check(config: Config) -> None:
         )
     if behaviour.horizon <= 1.0:
         raise ValueError(f"--behaviour.horizon is {behaviour.horizon}; it must be above 1")
+    for name in ("world.unimix", "behaviour.lambda_", "behaviour.slow_rate"):
+        if values[name] > 1:
+            raise ValueError(f"--{name} is {values[name]}; it is a share, at most 1")
+    for name in ("optimizer.decay", "optimizer.momentum"):
+        if values[name] >= 1:
+            raise ValueError(f"--{name} is {values[name]}; it must be below 1")
+    if config.optimizer.clip == 0:
+        raise ValueError("--optimizer.clip is 0, which stops all learning; set it to 0.3")
+    if config.obs == "pixels" and world.depth * 4 % world.blocks:
+        raise ValueError(
+            f"--world.depth {world.depth} times 4 is not a multiple of --world.blocks "
+            f"{world.blocks}; set --world.depth to a multiple of {world.blocks}"
+        )
     if config.obs == "pixels" and config.size % 16:
         raise ValueError(
             f"--size {config.size} is not a multiple of 16; "
@@ -206,7 +223,7 @@ def check(config: Config) -> None:
         )
 
 
-def _numbers(config: Any, prefix: str = "") -> list[tuple[str, float]]:
+def _numbers(config: Any, prefix: str = "") -> list[tuple[str, int | float]]:
     found = []
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)

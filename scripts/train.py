@@ -22,7 +22,7 @@ from dreamer_h.train.evaluate import play_held_out, table
 from dreamer_h.train.interrupt import Interrupt
 from dreamer_h.train.lock import LogdirBusy, logdir_lock
 from dreamer_h.train.loop import NotFinite, Trainer
-from dreamer_h.train.runtime import use_compilation_cache
+from dreamer_h.train.runtime import prepare
 
 
 def parse(arguments: list[str]) -> tuple[Config, Path]:
@@ -49,7 +49,7 @@ def parse(arguments: list[str]) -> tuple[Config, Path]:
 
 
 def check_logdir(config: Config, logdir: Path) -> None:
-    """Writes config.json, or raises ValueError if the logdir is another config's."""
+    """Raises ValueError if the logdir is another config's."""
     path = logdir / "config.json"
     if path.exists():
         before, now = json.loads(path.read_text()), flatten(config)
@@ -63,9 +63,6 @@ def check_logdir(config: Config, logdir: Path) -> None:
                 f"{logdir} holds a run with another config; choose another --logdir, or give "
                 "the old values:\n  " + "\n  ".join(differ)
             )
-        return
-    with replacing(path) as file:
-        file.write(json.dumps(flatten(config), indent=1).encode())
 
 
 def finish(trainer: Trainer) -> None:
@@ -86,7 +83,7 @@ def finish(trainer: Trainer) -> None:
 
 def main(arguments: list[str]) -> int:
     config, logdir = parse(arguments)
-    use_compilation_cache()
+    prepare()
     make_env = partial(
         envs.make,
         config.task,
@@ -103,6 +100,9 @@ def main(arguments: list[str]) -> int:
             f"{config.updates_per_env_step:.3f} per env step"
         )
         trainer = Trainer(config, logdir, make_env)
+        # only now: what the trainer refuses must not bind the logdir to its config
+        with replacing(logdir / "config.json") as file:
+            file.write(json.dumps(flatten(config), indent=1).encode())
         try:
             done = trainer.run(interrupt)
             if not done:

@@ -6,6 +6,17 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from dreamer_h.train.runtime import use_compilation_cache
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """One for the session and for the processes that it starts: what compiled once is loaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+            patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("xla")))
+        yield use_compilation_cache()
+
 
 @pytest.fixture
 def seed():

@@ -213,7 +213,9 @@ class LaProp:
                 g = g * largest / norm
             self.square[i] = self.decay * self.square[i] + (1 - self.decay) * g**2
             root = np.sqrt(self.square[i] / (1 - self.decay**self.count))
-            self.step[i] = self.momentum * self.step[i] + (1 - self.momentum) * g / (root + self.eps)
+            self.step[i] = self.momentum * self.step[i] + (1 - self.momentum) * g / (
+                root + self.eps
+            )
             self.params[i] = self.params[i] - rate * self.step[i] / (1 - self.momentum**self.count)
         return self.params
 

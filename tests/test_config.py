@@ -20,7 +20,7 @@ from dreamer_h.config import (
     "path, value, advice",
     [
         ("seed", -1, "--seed is -1; it cannot be negative"),
-        ("optimizer.learning_rate", -1e-4, "--optimizer.learning_rate is -0.0001; it cannot be neg"),
+        ("optimizer.learning_rate", -1e-4, "--optimizer.learning_rate is -0.0001; it cannot be"),
         ("replay.ratio", -1.0, "--replay.ratio is -1.0; it cannot be negative"),
         *[
             (path, 0, f"--{path} is 0; set it to at least 1")

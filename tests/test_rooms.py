@@ -1,4 +1,4 @@
-"""Who may import whom: the graph is a line, so that each room can be read without those after it."""
+"""Who may import whom: a line, so that each room can be read without those after it."""
 
 import ast
 from pathlib import Path
@@ -10,7 +10,9 @@ ORDER = ["types", "config", "nn", "replay", "world", "behaviour", "planning", "h
 # outermost: nothing in dreamer_h imports them, and environments know nothing of scripts
 OUTSIDE = ["envs", "scripts"]
 FILES = sorted(
-    path.relative_to(ROOT) for room in ("dreamer_h", *OUTSIDE) for path in (ROOT / room).rglob("*.py")
+    path.relative_to(ROOT)
+    for room in ("dreamer_h", *OUTSIDE)
+    for path in (ROOT / room).rglob("*.py")
 )
 
 

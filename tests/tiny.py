@@ -63,7 +63,8 @@ def weights(build, seed=0, scale=1.0):
     rng = np.random.default_rng(seed)
 
     def fill(leaf):
-        fan_in = math.prod(leaf.shape[:-1]) if len(leaf.shape) > 1 else 1
+        shape = leaf.shape[1:] if len(leaf.shape) == 3 else leaf.shape  # of one block
+        fan_in = math.prod(shape[:-1]) if len(shape) > 1 else 1
         return jnp.asarray(scale * rng.normal(size=leaf.shape) / fan_in**0.5, leaf.dtype)
 
     return jax.tree.map(fill, jax.eval_shape(build))

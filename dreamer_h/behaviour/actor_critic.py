@@ -143,7 +143,10 @@ def replay_value_loss(
     """
     alive = 1.0 - sequence.is_terminal[1:].astype(jnp.float32)
     discount = alive * (1.0 - 1.0 / config.horizon)
-    returns = lambda_return(sequence.reward[1:], discount, bootstrap[1:], config.lambda_)
+    # the last seen step bootstraps: behind it is padding, which says nothing
+    follows = jnp.append(sequence.mask[2:], False)
+    mixing = config.lambda_ * follows
+    returns = lambda_return(sequence.reward[1:], discount, bootstrap[1:], mixing)
     features = latent.features[:-1]
     loss = value_loss(behaviour.value(features), slow_critic, features, returns, config)
     return jnp.where(sequence.mask[1:], loss, 0.0)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 
 def symlog(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -132,7 +132,7 @@ class Pixels(eqx.Module):
 
     mode = mean
 
-    def loss(self, target: Float[Array, "*B height width channels"]) -> Float[Array, "*B"]:
+    def loss(self, target: UInt8[Array, "*B height width channels"]) -> Float[Array, "*B"]:
         """Squared error of values in [0, 1], summed over the image."""
         error = jax.nn.sigmoid(self.output) - target.astype(jnp.float32) / 255.0
         return jnp.sum(jnp.square(error), axis=(-3, -2, -1))
@@ -163,7 +163,7 @@ class BoundedNormal(eqx.Module):
     scale: Float[Array, "*B A"]
 
     @classmethod
-    def from_outputs(cls, outputs: Float[Array, "*B 2A"]) -> "BoundedNormal":
+    def from_outputs(cls, outputs: Float[Array, "*B outputs"]) -> "BoundedNormal":
         location, scale = jnp.split(outputs.astype(jnp.float32), 2, axis=-1)
         return cls(jnp.tanh(location), 0.9 * jax.nn.sigmoid(scale + 2.0) + 0.1)
 

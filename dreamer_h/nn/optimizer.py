@@ -37,9 +37,11 @@ def laprop(
 
     `warmup` updates of linear increase, no decay after it; both averages are bias-corrected.
     """
+    # optax's schedule of no steps stays at its start, zero
+    rate = optax.linear_schedule(0.0, learning_rate, warmup) if warmup else learning_rate
     return optax.chain(
         clip_per_tensor(clip),
         optax.scale_by_rms(decay, eps, eps_in_sqrt=False, bias_correction=True),
         optax.ema(momentum, debias=True),
-        optax.scale_by_learning_rate(optax.linear_schedule(0.0, learning_rate, warmup)),
+        optax.scale_by_learning_rate(rate),
     )

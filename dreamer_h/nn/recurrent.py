@@ -67,7 +67,7 @@ class BlockGRU(eqx.Module):
         return jnp.concatenate(list(map(_gated, states, gates)), axis=-1)
 
 
-def _gated(state: Float[Array, "*B d"], gates: Float[Array, "*B 3d"]) -> Float[Array, "*B d"]:
+def _gated(state: Float[Array, "*B d"], gates: Float[Array, "*B 3*d"]) -> Float[Array, "*B d"]:
     reset, candidate, update = jnp.split(gates, 3, axis=-1)
     candidate = jnp.tanh(jax.nn.sigmoid(reset) * candidate)
     update = jax.nn.sigmoid(update - 1.0)  # starts by remembering

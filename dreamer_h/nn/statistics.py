@@ -2,7 +2,7 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 
 class ReturnScale(eqx.Module):
@@ -20,8 +20,16 @@ class ReturnScale(eqx.Module):
     def init(cls, rate: float = 0.01) -> "ReturnScale":
         return cls(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32), rate)
 
-    def update(self, returns: Float[Array, "..."]) -> "ReturnScale":
-        low, high = jnp.percentile(returns, jnp.asarray([5.0, 95.0]))
+    def update(
+        self, returns: Float[Array, "..."], real: Bool[Array, "..."] | None = None
+    ) -> "ReturnScale":
+        """Counts the returns where `real` (broadcast against them), or all of them."""
+        if real is not None:
+            returns = jnp.where(real, returns, jnp.nan)
+        low, high = jnp.nanpercentile(returns, jnp.asarray([5.0, 95.0]))
+        # none is real where all windows are a single, terminal step: keep what was known
+        low = jnp.where(jnp.isnan(low), self.low, low)
+        high = jnp.where(jnp.isnan(high), self.high, high)
         return ReturnScale(
             (1.0 - self.rate) * self.low + self.rate * low,
             (1.0 - self.rate) * self.high + self.rate * high,

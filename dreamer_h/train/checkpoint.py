@@ -111,20 +111,27 @@ class Checkpoints:
         return path
 
     def load_latest(self, like: PyTree) -> Loaded | None:
-        """Loads the newest checkpoint that is whole, with a warning for each newer one that is not.
+        """Loads the newest checkpoint that is whole; newer ones that are not become `.corrupt`,
+        with a warning for each, so that they neither count nor hinder from then on.
 
         None if the folder has none. Raises CheckpointCorrupt, naming all, if none is whole; and
         ValueError if the newest whole one does not fit `like`.
         """
         paths = self.retained()
+        corrupt: list[Path] = []
         reasons: list[str] = []
         while paths:
             try:
-                return load(paths.pop(), like)
+                loaded = load(paths[-1], like)
             except CheckpointCorrupt as error:
+                corrupt.append(paths.pop())
                 reasons.append(str(error))
                 if paths:
                     warnings.warn(f"{error}; trying the one before, {paths[-1].name}", stacklevel=2)
+                continue
+            for path in corrupt:
+                path.rename(path.with_suffix(".corrupt"))
+            return loaded
         if reasons:
             raise CheckpointCorrupt(
                 f"no checkpoint in {self.folder} is whole: {'; '.join(reasons)}; "

@@ -131,7 +131,11 @@ class Collector:
             if state:
                 env.unwrapped.set_state(state)  # type: ignore[attr-defined]
             else:
+                # its episode ends here; what was seen of it stays
+                episode = self.ring.unfinished().get(i)
                 self.ring.drop(i)
+                if episode is not None and len(episode):
+                    self.ring.add(episode)
                 self.needs_reset[i] = True
 
     def _reset_finished(self) -> None:
@@ -156,7 +160,8 @@ class Collector:
         message = f"environment {i} lost its episode: {fault}"
         warnings.warn(message, stacklevel=2)
         if self.faults_in_a_row >= self.failures:
+            self.faults_in_a_row = 0  # resumed, the environment has all its chances again
             raise KeepsFailing(
-                f"{self.faults_in_a_row} episodes in a row were lost, the last one because "
-                f"{fault} (environment {i}); mend the environment, or raise --failures"
+                f"{self.failures} episodes in a row were lost, the last one because {fault} "
+                f"(environment {i}); mend the environment and run the same command again"
             )

@@ -26,8 +26,8 @@ def checked_step(env: gym.Env, action: np.ndarray) -> tuple[np.ndarray, float, b
         reward = float(reward)
     except Exception as error:
         raise EnvironmentFault(f"step raised {type(error).__name__}: {error}") from error
-    if not np.isfinite(reward):
-        raise EnvironmentFault(f"reward is {reward}")
+    if not abs(reward) <= np.finfo(np.float32).max:  # nor is nan
+        raise EnvironmentFault(f"reward is {reward}, not finite in float32")
     return _checked_obs(env, obs), reward, bool(terminated), bool(truncated)
 
 

@@ -75,8 +75,8 @@ class Logger:
         self._event(Event(file_version="brain.Event:2"))
         self._summary(0, summary.custom_scalars(LAYOUT))
 
-    def resume_at(self, update: int) -> None:
-        """Takes back what was written after `update`; call it before anything is written.
+    def resume_at(self, agent_step: int) -> None:
+        """Takes back what was written after `agent_step`; call it before anything is written.
 
         Also drops the torn last line of a killed process. If there is no checkpoint, -1 takes back
         all. TensorBoard hides the curves behind the last env step that is left.
@@ -87,7 +87,7 @@ class Logger:
                 record = json.loads(line)
             except ValueError:
                 continue
-            if record["update"] <= update and line.endswith(b"\n"):
+            if record["agent_step"] <= agent_step and line.endswith(b"\n"):
                 kept.append(line)
                 last = max(last, record["env_step"])
         with self._tolerant(), replacing(self._lines.path) as file:

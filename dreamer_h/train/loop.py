@@ -175,6 +175,10 @@ class Trainer:
         arrays, collector = self.collector.state()
         arrays = {f"collector/{name}": value for name, value in arrays.items()}
         arrays |= {f"replay/{k}": v for k, v in storage.in_progress(self.ring).items()}
+        # what the next log record will be made of
+        unlogged = jax.device_get(self.pending)
+        for name in unlogged[0] if unlogged else ():
+            arrays[f"unlogged/{name}"] = np.stack([metrics[name] for metrics in unlogged])
         manifest = {
             "config": flatten(self.config),
             "agent_step": self.agent_step,
@@ -184,6 +188,7 @@ class Trainer:
             "collector": collector,
             "windows": self.windows.bit_generator.state,
             "rows": self.rows,
+            "finished_since_log": self.collected,
             "observation": {
                 "shape": list(self.ring.obs_shape),
                 "dtype": np.dtype(self.ring.obs_dtype).name,
@@ -208,8 +213,9 @@ class Trainer:
         learning = self.agent_step >= config.prefill
         action = self.collector.action(agent if learning else None)
         if learning:
-            steps = self.agent_step - config.prefill
-            for _ in range(updates_due(config, steps + config.envs) - updates_due(config, steps)):
+            due = updates_due(config, self.agent_step + config.envs - config.prefill)
+            # while there is nothing to replay yet, updates wait
+            while self.updates < due and self.ring.num_steps:
                 batch = sample(
                     self.ring,
                     self.windows,
@@ -227,7 +233,7 @@ class Trainer:
 
     def _acting_agent(self) -> Any:
         # A copy: the update donates the original while the copy still acts.
-        return jax.tree.map(jnp.copy, self.state.agent)
+        return copied(self.state.agent)
 
     def _due(self, before: int) -> dict[str, bool]:
         def passed(every: int) -> bool:
@@ -306,7 +312,11 @@ class Trainer:
         self.windows.bit_generator.state = manifest["windows"]
         self.agent_step, self.updates = manifest["agent_step"], manifest["updates"]
         self.seconds_before, self.rows = manifest["seconds"], manifest["rows"]
-        self.logger.resume_at(self.updates)
+        unlogged = part("unlogged/")
+        count = len(next(iter(unlogged.values()), ()))
+        self.pending = [{name: unlogged[name][i] for name in unlogged} for i in range(count)]
+        self.collected = manifest["finished_since_log"]
+        self.logger.resume_at(self.agent_step)
         return True
 
     def _replay_indices(self) -> list[dict[str, Any]]:
@@ -324,6 +334,12 @@ class Trainer:
             for i in range(width):
                 names[item.start + i] = f"{item.name}[{i}]" if width > 1 else item.name
         return names
+
+
+@jax.jit
+def copied(tree: Any) -> Any:
+    """Fresh arrays with the same values, in one dispatch."""
+    return jax.tree.map(jnp.copy, tree)
 
 
 def updates_due(config: Config, agent_steps: int) -> int:

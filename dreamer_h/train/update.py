@@ -114,12 +114,12 @@ def total_loss(
         lambda_=chosen.lambda_,
         key=imagine_key,
     )
-    return_scale = return_scale.update(jax.lax.stop_gradient(rollout.returns))
+    # a start in the padding, or after an end, is no state: nothing is learned from it
+    real = (batch.mask & ~batch.is_terminal)[:, 1:].reshape(-1)
+    return_scale = return_scale.update(jax.lax.stop_gradient(rollout.returns), real)
     imagined_losses, imagined = imagination_losses(
         behaviour, slow_critic, rollout, return_scale.scale, chosen
     )
-    # a start in the padding, or after an end, is no state: nothing is learned from it
-    real = (batch.mask & ~batch.is_terminal)[:, 1:].reshape(-1)
     losses |= {name: jnp.where(real, loss, 0.0) for name, loss in imagined_losses.items()}
 
     bootstrap = rollout.returns[0].reshape(size, times - 1)

@@ -74,7 +74,9 @@ def test_two_hot_mean_and_loss_follow_their_equations(normal):
     wanted = [oracles.two_hot_mean(row, BINS) for row in logits]
     # bins up to 5e8 cancel: the tolerance is float32's of the largest term
     np.testing.assert_allclose(dist.mean, wanted, rtol=1e-4, atol=10.0)
-    wanted = [oracles.two_hot_loss(row, float(t), BINS) for row, t in zip(logits, target, strict=True)]
+    wanted = [
+        oracles.two_hot_loss(row, float(t), BINS) for row, t in zip(logits, target, strict=True)
+    ]
     np.testing.assert_allclose(dist.loss(target), wanted, rtol=1e-5)
     both = dist.cross_entropy(dist.encode(target) + 0.5 * dist.encode(-target))
     np.testing.assert_allclose(both, dist.loss(target) + 0.5 * dist.loss(-target), rtol=1e-5)
@@ -111,7 +113,9 @@ def test_one_hot_probabilities_entropy_and_kl_follow_their_equations(normal):
         wanted_p, wanted_q = oracles.mixed(p, unimix), oracles.mixed(q, unimix)
         kl = [oracles.kl(a, b) for a, b in zip(wanted_p, wanted_q, strict=True)]
         np.testing.assert_allclose(left.kl(right), kl, rtol=1e-4)
-        np.testing.assert_allclose(left.entropy(), [oracles.entropy(a) for a in wanted_p], rtol=1e-4)
+        np.testing.assert_allclose(
+            left.entropy(), [oracles.entropy(a) for a in wanted_p], rtol=1e-4
+        )
         np.testing.assert_array_equal(left.kl(left), 0.0)
 
 

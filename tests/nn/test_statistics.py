@@ -27,4 +27,16 @@ def test_the_return_scale_never_blows_small_returns_up(normal):
 def test_one_outlier_moves_the_return_scale_less_than_the_spread():
     returns = jnp.linspace(0.0, 10.0, 200)
     plain = ReturnScale.init(1.0).update(returns).scale
-    np.testing.assert_allclose(ReturnScale.init(1.0).update(returns.at[0].set(1e6)).scale, plain, rtol=0.05)
+    np.testing.assert_allclose(
+        ReturnScale.init(1.0).update(returns.at[0].set(1e6)).scale, plain, rtol=0.05
+    )
+
+
+def test_returns_that_are_not_real_do_not_count(normal):
+    returns, real = normal(4, 6, scale=10.0), jnp.arange(6) < 3
+    found = ReturnScale.init(0.5).update(jnp.where(real, returns, 1e6), real)
+    wanted = ReturnScale.init(0.5).update(returns[:, :3])
+    np.testing.assert_allclose([found.low, found.high], [wanted.low, wanted.high], rtol=1e-5)
+    # a batch of nothing but ends teaches nothing, and is not NaN
+    again = wanted.update(returns, jnp.zeros(6, bool))
+    np.testing.assert_allclose(again.scale, wanted.scale, rtol=1e-6)

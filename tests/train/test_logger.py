@@ -100,7 +100,7 @@ def test_a_resumed_run_has_one_curve_and_no_torn_line(tmp_path):
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"env_step": 120, "upd')
     log = Logger(tmp_path)
-    log.resume_at(3)
+    log.resume_at(at(3).agent_step)
     for update in (4, 5, 6):
         log.scalars(at(update), {"world/recon": 10 * update})
     log.close()

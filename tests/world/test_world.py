@@ -52,7 +52,9 @@ def test_a_policy_acts_on_the_latent_that_its_action_leaves(world, latent, seed)
     assert len(np.unique(noise)) == 2 * H
     again = latent
     for t in range(H):
-        again = step(world, again, imagined.action[t], key=jr.split(jr.split(jr.key(seed), H)[t])[1])
+        again = step(
+            world, again, imagined.action[t], key=jr.split(jr.split(jr.key(seed), H)[t])[1]
+        )
     last = jax.tree.map(lambda leaf: leaf[H], imagined.latent)
     chex.assert_trees_all_close(last, again, rtol=1e-4, atol=1e-5)
 
@@ -98,9 +100,13 @@ def test_a_pixel_world_encodes_and_decodes_images_of_every_allowed_shape():
 
 
 def test_the_pixel_encoder_scales_bytes_to_half_a_unit_around_zero(normal):
-    encoder = tiny.weights(lambda: make_encoder(tiny.PIXELS, units=8, layers=1, depth=1, key=jr.key(0)))
+    encoder = tiny.weights(
+        lambda: make_encoder(tiny.PIXELS, units=8, layers=1, depth=1, key=jr.key(0))
+    )
     seen = []
-    first = eqx.tree_at(lambda e: e.convs, encoder, (_Spy(seen, encoder.convs[0]), *encoder.convs[1:]))
+    first = eqx.tree_at(
+        lambda e: e.convs, encoder, (_Spy(seen, encoder.convs[0]), *encoder.convs[1:])
+    )
     for value in (0, 255):
         first(jnp.full(tiny.PIXELS.shape, value, jnp.uint8))
     np.testing.assert_allclose(seen[0], -0.5)

@@ -1,0 +1,335 @@
+"""Seconds of one update and of its parts, as JSON: `python scripts/benchmark_speed.py`.
+
+Random batch, sizes of walker-walk unless told otherwise, one process on whatever jax finds. Updates
+are timed one by one, each waited for; in training they overlap with the environments.
+"""
+
+import argparse
+import difflib
+import importlib.metadata
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from dreamer_h.behaviour.actor_critic import imagination_losses, imagine
+from dreamer_h.config import PRESETS, Config, flatten, preset, with_field
+from dreamer_h.train.checkpoint import replacing
+from dreamer_h.train.state import TrainState, init_state
+from dreamer_h.train.update import in_precision, make_update
+from dreamer_h.types import Sequence
+from dreamer_h.world.losses import world_losses
+
+
+def configured(name: str, settings: list[str]) -> Config:
+    """The preset with `path=value` settings. Raises ValueError for wrong paths and types."""
+    config = preset(name)
+    known = flatten(config)
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals or path not in known:
+            near = difflib.get_close_matches(path, known, n=3, cutoff=0.4)
+            raise ValueError(f"--set {setting}: needed is path=value, with a path like {near}")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        if isinstance(known[path], float) and type(value) is int:
+            value = float(value)
+        if known[path] is not None and type(value) is not type(known[path]):
+            raise ValueError(
+                f"--set {setting}: {path} is {known[path]!r}, needed is a value like it"
+            )
+        config = with_field(config, path, value)
+    return config
+
+
+def random_batch(config: Config, obs: int, action: int) -> Sequence:
+    """Windows in numpy, as the sampler makes them: no padding, no episode's start or end."""
+    rng = np.random.default_rng(0)
+    lead = (config.replay.batch, config.replay.length + 1)
+    uniform = lambda low, *shape: rng.uniform(low, 1.0, shape).astype(np.float32)
+    return Sequence(
+        obs=rng.normal(size=(*lead, obs)).astype(np.float32),
+        action=uniform(-1.0, lead[0], lead[1] - 1, action),
+        reward=uniform(0.0, *lead),
+        is_first=np.zeros(lead, bool),
+        is_terminal=np.zeros(lead, bool),
+        mask=np.ones(lead, bool),
+    )
+
+
+def time_updates(
+    config: Config, state: TrainState, batch: Sequence, updates: int
+) -> tuple[dict[str, Any], int]:
+    """Seconds of compiling (tracing included) and of single updates; and their multiply-adds."""
+    began = time.perf_counter()
+    traced = make_update(config).trace(state, batch)
+    compiled = traced.lower().compile()
+    compile_seconds = time.perf_counter() - began
+    state = jax.tree.map(jnp.copy, state)  # the update donates what it is given
+    seconds = []
+    for _ in range(updates + 1):
+        began = time.perf_counter()
+        state, metrics = jax.block_until_ready(compiled(state, batch))
+        seconds.append(time.perf_counter() - began)
+    if not np.isfinite(metrics["train/loss"]):
+        raise ValueError("the loss is not finite; the configuration cannot be timed sensibly")
+    return summary(seconds[1:]) | {"compile": compile_seconds}, multiply_adds(traced.jaxpr.jaxpr)
+
+
+def time_parts(
+    config: Config, state: TrainState, batch: Sequence, repeats: int
+) -> dict[str, dict[str, Any]]:
+    """Seconds and multiply-adds of the parts, each compiled by itself.
+
+    An update is about `world` + `imagination_and_behaviour`, the replayed value loss and the
+    optimiser. `behaviour` is on finished paths: what "dynamics" sends back through the simulator
+    is in `imagination_and_behaviour` only.
+    """
+    dtype, chosen = jnp.dtype(config.precision), config.behaviour
+    agent, slow_critic = in_precision((state.agent, state.slow_critic), dtype)
+    key = jr.key(0, impl="unsafe_rbg")  # as in the update
+
+    def world(model, batch):
+        losses, latents, _ = jax.vmap(
+            lambda sequence, key: world_losses(
+                model,
+                sequence,
+                horizon=chosen.horizon,
+                free_nats=config.world.free_nats,
+                key=key,
+            )
+        )(batch, jr.split(key, len(batch.mask)))
+        starts = jax.tree.map(lambda leaf: leaf[:, 1:].reshape(-1, *leaf.shape[2:]), latents)
+        return total(losses), starts
+
+    def paths(behaviour, model, starts):
+        length, gradient, lambda_ = chosen.imagine_length, chosen.gradient, chosen.lambda_
+        return imagine(
+            model, behaviour, starts, length, gradient=gradient, lambda_=lambda_, key=key
+        )
+
+    def on_paths(behaviour, slow_critic, rollout):
+        scale = jnp.float32(1.0)
+        return total(imagination_losses(behaviour, slow_critic, rollout, scale, chosen)[0])
+
+    def through_paths(behaviour, slow_critic, model, starts):
+        return on_paths(behaviour, slow_critic, paths(behaviour, model, starts))
+
+    world_part, (_, starts) = timed(
+        jax.grad(world, has_aux=True), (agent.world, batch), repeats=repeats
+    )
+    inside = (agent.behaviour, agent.world, starts)
+    imagination, rollout = timed(paths, inside, repeats=repeats)
+    behaviour, _ = timed(
+        jax.grad(on_paths), (agent.behaviour, slow_critic, rollout), repeats=repeats
+    )
+    both, _ = timed(
+        jax.grad(through_paths),
+        (agent.behaviour, slow_critic, agent.world, starts),
+        repeats=repeats,
+    )
+    return {
+        "world": world_part,
+        "imagination": imagination,
+        "behaviour": behaviour,
+        "imagination_and_behaviour": both,
+    }
+
+
+def total(losses: dict[str, jax.Array]) -> jax.Array:
+    return sum((loss.mean() for loss in losses.values()), jnp.float32(0.0))
+
+
+def timed(function: Callable, inputs: tuple, *, repeats: int) -> tuple[dict[str, Any], Any]:
+    """Seconds of blocking calls, multiply-adds, and the function's value."""
+    traced = jax.jit(function).trace(*inputs)
+    compiled = traced.lower().compile()
+    value = jax.block_until_ready(compiled(*inputs))
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        jax.block_until_ready(compiled(*inputs))
+        seconds.append(time.perf_counter() - began)
+    return summary(seconds) | {"multiply_adds": multiply_adds(traced.jaxpr.jaxpr)}, value
+
+
+def summary(seconds: list[float]) -> dict[str, float]:
+    return {"median": float(np.median(seconds)), "min": min(seconds), "max": max(seconds)}
+
+
+def multiply_adds(jaxpr: Any) -> int:
+    """Multiply-adds of the matrix products and convolutions of a traced program.
+
+    Counted from shapes. XLA's own cost analysis counts the body of a loop once, however often it
+    runs. Raises ValueError for products in a loop whose length is not known.
+    """
+    count = 0
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        if name == "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            count += equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
+        elif name == "conv_general_dilated":
+            kernel = equation.invars[1].aval
+            outputs = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
+            count += equation.outvars[0].aval.size * kernel.size // outputs
+        else:
+            inner = [multiply_adds(body) for body in bodies(params)]
+            if name == "while" and sum(inner):
+                raise ValueError("matrix products in a while loop cannot be counted from shapes")
+            # a scan runs its body so many times, a cond one of its branches
+            count += (
+                max(inner, default=0) if name == "cond" else params.get("length", 1) * sum(inner)
+            )
+    return count
+
+
+def bodies(params: dict[str, Any]) -> list[Any]:
+    """The jaxprs among an equation's parameters."""
+    found = []
+    for value in params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            item = getattr(item, "jaxpr", item)
+            if hasattr(item, "eqns"):
+                found.append(item)
+    return found
+
+
+def product_rate(rows: int, inner: int, columns: int) -> float:
+    """Multiply-adds a second of a float32 matrix product: the best of several calls."""
+    left, right = jnp.ones((rows, inner)), jnp.ones((inner, columns))
+    found, _ = timed(jnp.matmul, (left, right), repeats=30)
+    return rows * inner * columns / found["min"]
+
+
+def benchmark(name: str, config: Config, obs: int, action: int, updates: int) -> dict[str, Any]:
+    """Everything that is printed; seconds unless a name says otherwise."""
+    load = os.getloadavg()[0]
+    state = init_state(jax.ShapeDtypeStruct((obs,), jnp.float32), action, config)
+    batch = random_batch(config, obs, action)
+    update, update_products = time_updates(config, state, batch, updates)
+    parts = time_parts(config, state, batch, updates)
+    starts = config.replay.batch * config.replay.length
+    steps = starts * config.behaviour.imagine_length
+    deter, hidden = config.world.deter, config.world.hidden
+    rates = {
+        f"1024x{deter}x{hidden}": product_rate(1024, deter, hidden),
+        "1024x1024x1024": product_rate(1024, 1024, 1024),
+    }
+    floor = lambda products: {shape: products / rate for shape, rate in rates.items()}
+    device = jax.devices()[0]
+    return {
+        "preset": name,
+        "precision": config.precision,
+        "gradient": config.behaviour.gradient,
+        "observation": obs,
+        "action": action,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.agent)),
+        "batch": config.replay.batch,
+        "length": config.replay.length,
+        "imagine_length": config.behaviour.imagine_length,
+        "starts": starts,
+        "updates": updates,
+        "seconds_per_update": {name: update[name] for name in ("median", "min", "max")},
+        "compile_seconds": update["compile"],
+        "imagined_steps_per_second": {
+            "in_updates": steps / update["median"],
+            "imagination_alone": steps / parts["imagination"]["median"],
+        },
+        "profile": {
+            **{
+                part: {**found, "floor": floor(found["multiply_adds"])}
+                for part, found in parts.items()
+            },
+            "update": {"multiply_adds": update_products, "floor": floor(update_products)},
+            "multiply_adds_per_second": rates,
+        },
+        "machine": {
+            "device": device.device_kind,
+            "platform": device.platform,
+            "cores": len(os.sched_getaffinity(0)),
+            "load_before": load,
+            "xla_flags": os.environ.get("XLA_FLAGS", ""),
+            "jax": jax.__version__,
+            "jaxlib": importlib.metadata.version("jaxlib"),
+            "platform_version": device.client.platform_version,
+            "python": sys.version.split()[0],
+        },
+    }
+
+
+def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Result rows; `lo` and `hi` are the fastest and the slowest call, not an interval.
+
+    steps_per_second has x null inside updates, and x = starts for imagination alone.
+    """
+    starts = found["starts"]
+    steps = starts * found["imagine_length"]
+    update, alone = found["seconds_per_update"], found["profile"]["imagination"]
+
+    def row(what, x, value, low, high, unit):
+        own = {"what": what, "task": None, "variant": found["preset"], "seed": None, "x": x}
+        return {**own, "value": value, "lo": low, "hi": high, "unit": unit}
+
+    return [
+        row("seconds_per_update", None, update["median"], update["min"], update["max"], "seconds"),
+        *(
+            row(
+                "steps_per_second",
+                x,
+                steps / seconds["median"],
+                steps / seconds["max"],
+                steps / seconds["min"],
+                "imagined agent steps per second",
+            )
+            for x, seconds in ((None, update), (starts, alone))
+        ),
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", choices=list(PRESETS), default="size1m")
+    parser.add_argument(
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="PATH=VALUE",
+        help="fields of the config, like replay.batch=8",
+    )
+    parser.add_argument("--updates", type=int, default=10, help="timed calls of each measurement")
+    parser.add_argument("--obs", type=int, default=24, help="numbers in an observation")
+    parser.add_argument("--action", type=int, default=6, help="numbers in an action")
+    parser.add_argument("--rows", type=Path, help="also write result rows to this file")
+    chosen = parser.parse_args(arguments)
+    for name in ("updates", "obs", "action"):
+        if getattr(chosen, name) < 1:
+            raise ValueError(f"--{name} is {getattr(chosen, name)}; set it to at least 1")
+    config = configured(chosen.preset, chosen.set)
+    found = benchmark(chosen.preset, config, chosen.obs, chosen.action, chosen.updates)
+    print(json.dumps(found, indent=1))
+    if chosen.rows is not None:
+        chosen.rows.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(chosen.rows) as file:
+            file.write((json.dumps(rows(found), indent=1) + "\n").encode())
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (ValueError, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

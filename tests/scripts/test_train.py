@@ -1,0 +1,215 @@
+import dataclasses
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import typing
+from pathlib import Path
+
+import pytest
+import toy
+
+import envs
+from dreamer_h.config import Config, flatten, preset, with_field
+from dreamer_h.train.checkpoint import Checkpoints, read_manifest
+from dreamer_h.train.lock import logdir_lock
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import train  # noqa: E402
+
+
+class Running:
+    """scripts/train.py in a process of its own."""
+
+    def __init__(self, tiny, logdir: Path):
+        self.logdir = logdir
+        self.process = subprocess.Popen(
+            [sys.executable, "scripts/train.py", *tiny, "--logdir", str(logdir)],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def wait_for_checkpoint(self, beyond: int = -1) -> None:
+        while self.process.poll() is None:
+            if self.newest() > beyond:
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"ended before it was meant to:\n{self.process.stdout.read()}")  # type: ignore[union-attr]
+
+    def newest(self) -> int:
+        paths = Checkpoints(self.logdir / "checkpoints").retained()
+        try:
+            return read_manifest(paths[-1])["agent_step"] if paths else -1
+        except FileNotFoundError:
+            return -1  # replaced in between
+
+    def send(self, number: int) -> tuple[int, str]:
+        self.process.send_signal(number)
+        output = self.process.communicate(timeout=300)[0]
+        return self.process.returncode, output
+
+
+def test_kill_9_loses_nothing_and_changes_nothing(tmp_path, tiny, finished):
+    run = Running(tiny, tmp_path / "run")
+    run.wait_for_checkpoint()
+    assert run.send(signal.SIGKILL)[0] == -signal.SIGKILL
+    saved = run.newest()
+    assert 0 < saved < 600
+    again = Running(tiny, tmp_path / "run")
+    again.wait_for_checkpoint(beyond=saved)  # it went on from there, with the same command
+    assert again.send(signal.SIGKILL)[0] == -signal.SIGKILL
+    last = Running(tiny, tmp_path / "run")
+    output = last.process.communicate(timeout=300)[0]
+    assert last.process.returncode == 0, output
+    assert "mode" in output and "tensorboard --logdir" in output
+    toy.same_runs(tmp_path / "run", finished)
+    rows = [json.loads((logdir / "rows.json").read_text()) for logdir in (run.logdir, finished)]
+    kept = [[row for row in found if row["what"] != "minutes"] for found in rows]
+    assert kept[0] == kept[1] and len(rows[0]) == len(rows[1]) == 9
+
+
+def test_signals_save_and_print_how_to_resume(tmp_path, tiny, cli):
+    runs = [Running(tiny, tmp_path / "a run"), Running(tiny, tmp_path / "other")]
+    for run in runs:
+        run.wait_for_checkpoint()
+        run.process.send_signal(signal.SIGSTOP)  # it would end while we look
+    # a second process finds the logdir taken
+    answer = str(cli("train.py", *tiny, "--logdir", runs[0].logdir))
+    assert answer.startswith("LogdirBusy: ")
+    assert f"in use by process {runs[0].process.pid};" in answer
+    for run, number in zip(runs, (signal.SIGINT, signal.SIGTERM), strict=True):
+        run.process.send_signal(number)
+        code, output = run.send(signal.SIGCONT)
+        assert code == 0, output
+        saved = run.newest()
+        assert 0 < saved < 600
+        assert f"saved at env step {4 * saved}; to resume:" in output
+        command = shlex.split(output.strip().splitlines()[-1])
+        assert command == ["python", "scripts/train.py", *tiny, "--logdir", str(run.logdir)]
+        assert cli("train.py", *command[2:]) == 0
+        assert run.newest() == 600
+
+
+def test_a_finished_run_stays_as_it_is(finished, tiny, cli, capsys):
+    before = {p: p.read_bytes() for p in (finished / "rows.json", finished / "metrics.jsonl")}
+    start = time.monotonic()
+    assert cli("train.py", *tiny, "--logdir", finished) == 0
+    assert time.monotonic() - start < 30
+    assert {path: path.read_bytes() for path in before} == before
+    assert "policy" in capsys.readouterr().out
+
+
+def test_another_config_in_an_old_logdir_is_refused_with_the_difference(finished, tiny, cli):
+    before = (finished / "config.json").read_bytes()
+    answer = str(cli("train.py", *tiny, "--logdir", finished, "--seed", 3, "--replay.ratio", 9))
+    assert answer.startswith("ValueError: ")
+    assert "--seed: 0 there, 3 now" in answer and "--replay.ratio: 8.0 there, 9.0 now" in answer
+    assert "--steps" not in answer and "choose another --logdir" in answer
+    assert (finished / "config.json").read_bytes() == before
+
+
+def test_a_busy_logdir_is_refused(tmp_path, tiny, cli):
+    with logdir_lock(tmp_path):
+        assert str(cli("train.py", *tiny, "--logdir", tmp_path)).startswith("LogdirBusy: ")
+
+
+@pytest.mark.parametrize(
+    "arguments, answer",
+    [
+        ("--task walker-wlk", "no task 'walker-wlk'; did you mean walker-walk or"),
+        ("--preset debg", "unknown preset 'debg'; did you mean debug"),
+        ("--recipe dmc_propio", "unknown recipe 'dmc_propio'; did you mean dmc_proprio"),
+        ("--recipe dmc_proprio --replay.ratio 32",
+         "recipe dmc_proprio needs --replay.ratio 512.0, found --replay.ratio 32.0"),
+        ("--preset debug --world.deter 30", "not a multiple of --world.blocks 4; set"),
+        ("--preset debug --replay.length 600", "longer than the shortest episode, 500 agent"),
+        ("--preset debug --replay.capacity 10", "set it to at least 1000"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_answered_with_advice(tmp_path, cli, arguments, answer):
+    found = cli("train.py", "--logdir", tmp_path / "run", *arguments.split())
+    assert str(found).startswith("ValueError: ") and answer in str(found)
+    assert "\n" not in str(found)
+    # the mistake binds nothing: the mended command may use the same logdir
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_the_shell_sees_exit_code_1_and_no_traceback(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "scripts/train.py", "--task", "cartpol-balance", "--logdir", tmp_path],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert run.stderr.strip().splitlines()[-1].startswith("ValueError: no task 'cartpol-balance'")
+
+
+def descriptions(config, prefix="") -> dict[str, str]:
+    """What the source says below each field."""
+    import ast
+    import inspect
+
+    found = {}
+    body = ast.parse(inspect.getsource(type(config))).body[0].body  # type: ignore[attr-defined]
+    for item, text in zip(body, body[1:], strict=False):
+        if isinstance(item, ast.AnnAssign) and isinstance(text, ast.Expr):
+            found[prefix + item.target.id] = text.value.value  # type: ignore[union-attr]
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            found |= descriptions(value, f"{field.name}.")
+    return found
+
+
+def test_help_names_and_explains_every_field(capsys):
+    with pytest.raises(SystemExit) as end:
+        train.parse(["--help"])
+    assert end.value.code == 0
+    # without frames, colours and line breaks
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+    told = descriptions(Config())
+    assert told.keys() == flatten(Config()).keys()
+    for name, help in told.items():
+        flag = f"--{name}".replace("_", "-").rstrip("-")
+        assert flag in text.replace("_", "-"), name
+        assert " ".join(help.split()) in text, name
+    assert "--preset {size1m," in text and "--recipe {dmc_proprio,dmc_vision}" in text
+
+
+OTHER = {"task": "walker-walk", "obs": "pixels", "size": 32, "camera": 1, "precision": "bfloat16",
+         "video": True, "replay.tick": 2, "world.deter": 64, "world.blocks": 2, "world.bins": 21,
+         "behaviour.bins": 21, "behaviour.gradient": "dynamics"}  # fmt: skip
+
+
+def other(name: str, value: typing.Any) -> typing.Any:
+    """Another value that may stand there: shares and rates shrink, counts grow."""
+    if name in OTHER:
+        return OTHER[name]
+    return value / 2 if isinstance(value, float) and value <= 1 else value + 1
+
+
+@pytest.mark.parametrize("name", flatten(Config()))
+def test_every_field_can_be_set_from_the_command_line(name):
+    debug = preset("debug")
+    value = other(name, flatten(debug)[name])
+    assert value != flatten(debug)[name]
+    config, _ = train.parse(["--preset", "debug", f"--{name}", str(value)])
+    assert config == with_field(debug, name, value)
+
+
+def test_the_logdir_is_named_after_task_and_seed():
+    _, logdir = train.parse(["--task", "dmc/walker-walk-v0", "--seed", "3"])
+    assert logdir == Path("runs/dmc-walker-walk-v0-3")
+
+
+@pytest.mark.skipif(not envs.video_available(), reason="OpenGL is missing")
+def test_a_video_ends_the_run(tmp_path, tiny, cli):
+    import imageio.v3 as iio
+
+    short = "--steps 200 --eval_every 0 --video True --logdir".split()
+    assert cli("train.py", *tiny, *short, tmp_path) == 0
+    frames = iio.imread(tmp_path / "video.mp4")
+    assert frames.shape == (251, 240, 320, 3) and frames.std() > 1

@@ -1,0 +1,300 @@
+import dataclasses
+import math
+
+import chex
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+import tiny
+
+from dreamer_h.config import BehaviourConfig, Config, OptimizerConfig, preset
+from dreamer_h.nn.statistics import ReturnScale
+from dreamer_h.train import update as room
+from dreamer_h.train.state import TrainState, init_agent, init_state
+from dreamer_h.train.update import make_update, total_loss
+
+FAST = OptimizerConfig(learning_rate=3e-3, warmup=1)
+CONFIG = tiny.config(optimizer=FAST)
+LOSSES = [f"world/{name}" for name in ("recon", "reward", "continue", "dyn", "rep")]
+LOSSES += [f"behaviour/{name}" for name in ("policy", "value", "replay_value")]
+
+
+def fresh(config: Config = CONFIG, obs=tiny.STATE) -> TrainState:
+    """A state with random parameters; building it compiles nothing."""
+    state = tiny.weights(lambda: init_state(obs, tiny.ACTION, config), seed=config.seed)
+    agent = state.agent
+    agent = eqx.tree_at(lambda a: a.world.reward, agent, tiny.peaked(agent.world.reward))
+    critic = tiny.peaked(agent.behaviour.critic)
+    agent = eqx.tree_at(lambda a: a.behaviour.critic, agent, critic)
+    zeros = lambda tree: jax.tree.map(jnp.zeros_like, tree)
+    state = dataclasses.replace(
+        zeros(state), agent=agent, slow_critic=jax.tree.map(jnp.copy, critic),
+        seed=jnp.uint32(config.seed),
+    )  # fmt: skip
+    # no leaf may be another one's buffer: the update donates them
+    return jax.tree.map(jnp.copy, state)
+
+
+class Traced:
+    """The compiled update, and how often its loss was traced."""
+
+    def __init__(self, config: Config):
+        self.traces = 0
+        self.config = config
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(room, "total_loss", self._counted)
+            self.update = make_update(config)
+            # the name is looked up while tracing, that is, in the first call
+            self.first = self.update(fresh(config), tiny.batch())
+
+    def _counted(self, *args, **kwargs):
+        self.traces += 1
+        return total_loss(*args, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def traced() -> Traced:
+    return Traced(CONFIG)
+
+
+def run(traced: Traced, updates: int, batches=tiny.batch):
+    state, metrics = fresh(traced.config), []
+    for i in range(updates):
+        state, found = traced.update(state, batches(i))
+        metrics.append(found)
+    return state, metrics
+
+
+def parameters(state: TrainState):
+    return jax.tree.map(np.asarray, (state.agent, state.slow_critic))
+
+
+def test_the_update_is_traced_once_for_all_batches(traced):
+    run(traced, 3)
+    assert traced.traces == 1
+    assert traced.update._cache_size() == 1  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def test_the_same_seed_and_batches_give_the_same_state_bit_for_bit(traced):
+    first, first_metrics = run(traced, 3)
+    second, second_metrics = run(traced, 3)
+    chex.assert_trees_all_equal(first, second)
+    chex.assert_trees_all_equal(first_metrics, second_metrics)
+    assert int(first.update) == 3 and int(first.seed) == CONFIG.seed
+
+
+def test_another_update_number_draws_other_numbers(traced):
+    # the same state and batch, but for the clock
+    losses = []
+    for number in (0, 1):
+        state = dataclasses.replace(fresh(), update=jnp.int32(number))
+        losses.append(float(traced.update(state, tiny.batch())[1]["train/loss"]))
+    assert losses[0] != losses[1]
+
+
+def test_the_old_state_is_donated(traced):
+    state = fresh()
+    traced.update(state, tiny.batch())
+    deleted = [leaf.is_deleted() for leaf in jax.tree.leaves(state.agent)]
+    assert all(deleted)
+
+
+def test_every_parameter_and_the_slow_critic_learn(traced):
+    before, after = fresh(), run(traced, 3)[0]  # the first update's rate is 0
+    paths = jax.tree_util.tree_leaves_with_path((before.agent, before.slow_critic))
+    for (path, old), new in zip(
+        paths, jax.tree.leaves((after.agent, after.slow_critic)), strict=True
+    ):
+        assert not np.array_equal(old, new), jax.tree_util.keystr(path)
+
+
+def test_the_slow_critic_follows_the_critic_at_its_rate(traced):
+    state = run(traced, 2)[0]
+    slow = jax.tree.map(np.asarray, state.slow_critic)
+    state, _ = traced.update(state, tiny.batch(2))
+    rate = CONFIG.behaviour.slow_rate
+    wanted = jax.tree.map(
+        lambda s, f: (1 - rate) * s + rate * np.asarray(f), slow, state.agent.behaviour.critic
+    )
+    chex.assert_trees_all_close(state.slow_critic, wanted, rtol=1e-6, atol=1e-7)
+
+
+def test_metrics_are_finite_float32_scalars_named_by_their_room(traced):
+    _, metrics = run(traced, 2)
+    for name, value in metrics[1].items():
+        assert name.split("/")[0] in ("world", "behaviour", "train"), name
+        assert value.shape == () and value.dtype == jnp.float32 and np.isfinite(value), name
+    assert set(LOSSES) < metrics[1].keys()
+
+
+def test_the_total_is_the_sum_of_the_losses_by_their_weights(traced):
+    metrics = run(traced, 1)[1][0]
+    scale = {"rep": CONFIG.world.rep_scale, "replay_value": CONFIG.behaviour.replay_value_scale}
+    parts = {name.split("/")[-1]: float(metrics[name]) for name in LOSSES}
+    wanted = sum(scale.get(name, 1.0) * value for name, value in parts.items())
+    np.testing.assert_allclose(metrics["train/loss"], wanted, rtol=1e-5)
+
+
+def test_a_batch_that_is_not_finite_is_skipped_and_the_next_one_learns(traced):
+    state = run(traced, 2)[0]
+    before = parameters(state)
+    rest = jax.tree.map(np.asarray, (state.optimizer, state.return_scale))
+    bad = tiny.batch(2)
+    bad = dataclasses.replace(bad, obs=bad.obs.at[1, 2, 0].set(jnp.nan))
+    for count in (1, 2):
+        state, metrics = traced.update(state, bad)
+        chex.assert_trees_all_equal(parameters(state), before)
+        chex.assert_trees_all_equal(
+            jax.tree.map(np.asarray, (state.optimizer, state.return_scale)), rest
+        )
+        assert int(state.skipped) == int(state.skipped_in_a_row) == count
+        assert float(metrics["train/skipped"]) == count
+    state, metrics = traced.update(state, tiny.batch(3))
+    assert int(state.skipped) == 2 and int(state.skipped_in_a_row) == 0
+    assert int(state.update) == 5
+    assert np.isfinite(metrics["train/loss"])
+    changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), parameters(state), before)
+    assert all(jax.tree.leaves(changed))
+
+
+def test_an_infinite_reward_is_skipped_or_clipped_but_never_learned_as_nan(traced):
+    bad = tiny.batch()
+    bad = dataclasses.replace(bad, reward=bad.reward.at[0, 2].set(jnp.inf))
+    state, _ = traced.update(fresh(), bad)
+    for leaf in jax.tree.leaves(state.agent):
+        assert np.isfinite(leaf).all()
+
+
+def test_one_batch_is_learned_by_heart(traced):
+    state, batch, losses = fresh(), tiny.batch(), []
+    for _ in range(150):
+        state, metrics = traced.update(state, batch)
+        losses.append(float(metrics["world/recon"] + metrics["world/reward"]))
+    assert int(state.skipped) == 0
+    # with the codes drawn anew each time; a factor of 10 was seen
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:3]), (losses[:3], losses[-3:])
+
+
+def test_a_pixel_world_learns_from_images_in_bfloat16_with_float32_parameters():
+    # both in one, for the sake of the compiler: it takes longer than all the other tests
+    config = tiny.config(obs="pixels", size=16, precision="bfloat16", optimizer=FAST)
+    update, state = make_update(config), fresh(config, tiny.PIXELS)
+    before = jax.tree.map(np.asarray, state.agent)
+    for i in range(3):
+        state, metrics = update(state, tiny.batch(i, obs=tiny.PIXELS))
+        assert all(np.isfinite(value) for value in metrics.values())
+    assert int(state.skipped) == 0
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(state.agent), strict=True):
+        assert new.dtype == jnp.float32
+        assert not np.array_equal(old, new)
+
+
+# --- what reaches what: gradients of single losses, taken from the real total -----------------
+
+
+@pytest.fixture(scope="module")
+def slopes():
+    """(weights by loss, batch, …) -> (gradients of agent and slow critic, scale, metrics)."""
+    config = tiny.config(behaviour=dataclasses.replace(tiny.BEHAVIOUR, gradient="dynamics"))
+
+    def weighted(moved, return_scale, batch, weights, key):
+        _, aux = total_loss(*moved, return_scale, batch, config, key=key)
+        return sum(weights[name] * aux[1][name] for name in weights), aux
+
+    compiled = jax.jit(jax.grad(weighted, has_aux=True))
+    state = fresh()
+    wide = ReturnScale(jnp.float32(-50.0), jnp.float32(50.0), 0.01)
+
+    def run(batch, *wanted, seed=0):
+        weights = {name: jnp.float32(name in wanted) for name in LOSSES}
+        return compiled((state.agent, state.slow_critic), wide, batch, weights, jr.key(seed))
+
+    return run
+
+
+def still(tree) -> bool:
+    return all(not np.any(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def test_each_loss_moves_its_own_part_alone(slopes):
+    for name in LOSSES:
+        (agent, slow_critic), _ = slopes(tiny.batch(), name)
+        world, actor, critic = agent.world, agent.behaviour.actor, agent.behaviour.critic
+        assert still(slow_critic), name
+        assert still(world) == (name in ("behaviour/policy", "behaviour/value")), name
+        assert still(actor) == (name != "behaviour/policy"), name
+        critic_learns = ("behaviour/value", "behaviour/replay_value")
+        assert still(critic) == (name not in critic_learns), name
+    assert not still(world.encoder) and not still(world.level.cell)  # by the replayed value
+
+
+def padded(seed=0):
+    """The first window ends by a time limit, the second by a terminal step; then padding."""
+    batch = tiny.batch(seed)
+    steps = jnp.arange(5)
+    mask = steps <= jnp.asarray([[2], [3]])
+    zero = lambda x, where: jnp.where(where.reshape(*where.shape, *[1] * (x.ndim - 2)), x, 0)
+    return dataclasses.replace(
+        batch,
+        obs=zero(batch.obs, mask),
+        reward=zero(batch.reward, mask),
+        action=zero(batch.action, mask[:, 1:]),
+        is_terminal=batch.is_terminal.at[1, 3].set(True),
+        mask=mask,
+    )
+
+
+def test_padding_changes_no_loss_no_gradient_and_no_statistic(slopes):
+    batch = padded()
+    other = dataclasses.replace(
+        batch,
+        obs=jnp.where(batch.mask[..., None], batch.obs, 7.0),
+        reward=jnp.where(batch.mask, batch.reward, 30.0),
+        action=jnp.where(batch.mask[:, 1:, None], batch.action, -1.0),
+    )
+    found, (scale, metrics) = slopes(batch, *LOSSES)
+    again, (other_scale, other_metrics) = slopes(other, *LOSSES)
+    chex.assert_trees_all_equal((scale.low, scale.high), (other_scale.low, other_scale.high))
+    for name in LOSSES:
+        assert float(metrics[name]) == float(other_metrics[name]), name
+    chex.assert_trees_all_equal(found, again)
+
+
+def test_the_reward_of_the_first_observation_changes_no_loss(slopes):
+    batch = tiny.batch()
+    other = dataclasses.replace(batch, reward=batch.reward.at[:, 0].set(1e3))
+    metrics, again = slopes(batch)[1][1], slopes(other)[1][1]
+    for name in LOSSES:
+        assert float(metrics[name]) == float(again[name]), name
+
+
+# --- the presets ------------------------------------------------------------------------------
+
+MILLIONS = {
+    "size1m": (0.64, 0.69), "size12m": (9.74, 10.5), "size25m": (21.8, 23.5),
+    "size50m": (38.6, 41.7), "size100m": (86.6, 93.5), "size200m": (154.0, 166.0),
+    "size400m": (345.0, 373.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+def test_a_preset_has_the_published_number_of_parameters(name):
+    walker = jax.ShapeDtypeStruct((24,), jnp.float32), jax.ShapeDtypeStruct((64, 64, 3), jnp.uint8)
+    for obs, millions in zip(walker, MILLIONS[name], strict=True):
+        agent = jax.eval_shape(lambda obs=obs: init_agent(obs, 6, preset(name)))
+        found = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(agent)) / 1e6
+        # the table has three digits
+        assert found == pytest.approx(millions, rel=0.01)
+
+
+def test_a_fresh_state_has_a_slow_critic_of_its_own_and_clocks_at_zero():
+    config = tiny.config(behaviour=BehaviourConfig(units=8, layers=1, bins=41), seed=3)
+    with jax.default_prng_impl("unsafe_rbg"):  # compiles ten times faster
+        state = jax.jit(lambda: init_state(tiny.STATE, tiny.ACTION, config))()
+    chex.assert_trees_all_equal(state.slow_critic, state.agent.behaviour.critic)
+    for count in (state.update, state.skipped, state.skipped_in_a_row):
+        assert int(count) == 0
+    assert int(state.seed) == 3 and float(state.return_scale.scale) == 1.0
