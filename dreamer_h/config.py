@@ -252,15 +252,34 @@ PRESETS: dict[str, Config] = {
     "size100m": _sized(6144, 48),
     "size200m": _sized(8192, 64),
     "size400m": _sized(12288, 96),
-    # Small and quick on two cores, tuned on cartpole-swingup alone.
+    # Small and quick on two cores, tuned on cartpole-swingup alone. What differs from DreamerV3 in
+    # kind, and why: docs/decisions/001-cpu-preset.md.
     "cpu": Config(
         steps=100_000,
         envs=1,
         prefill=1_000,
-        replay=ReplayConfig(batch=16, length=32, ratio=512.0),
-        world=WorldConfig(deter=256, hidden=128, units=128, groups=16, classes=16, depth=8),
-        behaviour=BehaviourConfig(units=128, layers=2, gradient="dynamics"),
-        optimizer=OptimizerConfig(learning_rate=3e-4, warmup=500),
+        replay=ReplayConfig(batch=16, length=16, ratio=128.0),
+        world=WorldConfig(
+            deter=128,
+            hidden=64,
+            units=64,
+            groups=16,
+            classes=8,
+            blocks=1,
+            depth=8,
+            bins=63,
+            recon_scale=30.0,
+        ),
+        behaviour=BehaviourConfig(
+            units=64,
+            layers=2,
+            bins=63,
+            horizon=100.0,
+            gradient="dynamics",
+            entropy=1e-2,
+            slow_rate=0.05,
+        ),
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup=200),
     ),
     # Runs the whole path in seconds; learns nothing worth looking at.
     "debug": Config(

@@ -1,9 +1,12 @@
 """The whole of it learns: what is known of a probe is found, and a real task is begun."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import toy
 
+import envs
 from dreamer_h.config import (
     BehaviourConfig,
     Config,
@@ -13,6 +16,7 @@ from dreamer_h.config import (
 )
 from dreamer_h.train import loop
 from dreamer_h.train.act import act, init_memory
+from dreamer_h.train.evaluate import play_held_out
 from dreamer_h.train.loop import Trainer
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.train.state import Agent
