@@ -18,10 +18,10 @@ train: setup
 	$(BIN)/python scripts/train.py --task cartpole-swingup --preset cpu --logdir runs/cartpole
 
 test: setup
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: setup
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
 
 lint: setup
 	$(BIN)/ruff check .
