@@ -72,6 +72,7 @@ class Running:
     process: subprocess.Popen
     began: float  # time.monotonic
     log: IO[bytes]
+    cores: set[int]  # its own share of the machine's; empty where cores cannot be given
 
 
 def read_jobs(table: Path) -> list[Job]:
@@ -155,6 +156,7 @@ class Queue:
         self.failed: list[str] = []
         self.signals: list[int] = []
         self.progress = read_json(folder / "progress.json", {})
+        self.shares = share_cores(parallel)
         states = {key: entry["state"] for key, entry in self.progress.items()}
         self.waiting = deque(job for job in jobs if states.get(job.key) != "done")
 
@@ -192,16 +194,19 @@ class Queue:
         job.logdir.mkdir(parents=True, exist_ok=True)
         self.say(f"{job.key} starts")
         log = open(job.logdir / "log.txt", "ab")
-        self.running.append(Running(job, 0, launch(job, 0, log), time.monotonic(), log))
+        cores = self.shares.pop()
+        process = launch(job, 0, log, cores)
+        self.running.append(Running(job, 0, process, time.monotonic(), log, cores))
 
     def ended(self, running: Running) -> None:
         job, status = running.job, running.process.returncode
         if status == 0 and running.index + 1 < len(job.commands) and not self.signals:
             running.index += 1
-            running.process = launch(job, running.index, running.log)
+            running.process = launch(job, running.index, running.log, running.cores)
             self.running.append(running)
             return
         running.log.close()
+        self.shares.append(running.cores)
         entry = self.progress[job.key]
         entry["seconds"] = round(entry["seconds"] + time.monotonic() - running.began, 1)
         reason = f"exit {status}" if status else ""
@@ -230,7 +235,20 @@ class Queue:
         print(f"{time.strftime('%H:%M:%S')} [{done}/{len(self.keys)} done] {line}", flush=True)
 
 
-def launch(job: Job, index: int, log: IO[bytes]) -> subprocess.Popen:
+def share_cores(parallel: int) -> list[set[int]]:
+    """A set of cores for each of the jobs that run at a time.
+
+    Two multi-threaded programs on the same cores wait for each other's threads by spinning: pinned
+    to a core each, two trainings take half the time. Empty sets, which pin nothing, where the
+    system cannot pin, or has fewer cores than jobs, or one job has them all.
+    """
+    available = sorted(getattr(os, "sched_getaffinity", lambda pid: [])(0))
+    if parallel == 1 or len(available) < parallel:
+        return [set() for _ in range(parallel)]
+    return [set(available[i::parallel]) for i in range(parallel)]
+
+
+def launch(job: Job, index: int, log: IO[bytes], cores: set[int]) -> subprocess.Popen:
     words = shlex.split(job.commands[index])
     log.write(f"$ {job.commands[index]}\n".encode())
     log.flush()
@@ -238,6 +256,8 @@ def launch(job: Job, index: int, log: IO[bytes]) -> subprocess.Popen:
         words[0] = sys.executable
     # its own session: a ctrl-C in the terminal reaches it once, from the queue
     options: dict[str, Any] = {"env": {**os.environ, **job.env}, "start_new_session": True}
+    if cores:
+        options["preexec_fn"] = lambda: os.sched_setaffinity(0, cores)
     return subprocess.Popen(
         words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **options
     )
