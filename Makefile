@@ -13,9 +13,9 @@ setup: .venv/.done
 	$(BIN)/uv pip install --quiet --no-deps --editable .
 	touch $@
 
-# Trains on cartpole-swingup inside the learned simulator, then evaluates: under 30 minutes, 2 cores.
+# Trains on cartpole-swingup inside the learned simulator, then evaluates.
 train: setup
-	$(BIN)/python scripts/train.py --task cartpole-swingup --preset cpu --logdir runs/cartpole
+	$(BIN)/python scripts/train.py --task cartpole-swingup --preset cpu --steps 50000 --logdir runs/cartpole
 
 test: setup
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile

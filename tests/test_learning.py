@@ -164,6 +164,7 @@ def random_return(make_env, seeds: list[int]) -> float:
     return float(np.mean(totals))
 
 
+@pytest.mark.slow  # over 150 s on two busy cores: the quick end-to-end run is still owed
 def test_a_short_run_balances_the_pole(tmp_path):
     make_env = partial(envs.make, SHORT.task, action_repeat=SHORT.action_repeat)
     trainer = toy.finish(Trainer(SHORT, tmp_path, make_env))
