@@ -112,4 +112,6 @@ class Probe(gym.Env[np.ndarray, np.ndarray]):
         return float(self.np_random.choice((-1.0, 1.0)))
 
     def _observation(self) -> np.ndarray:
-        return np.array([self._signal, self._time / self.episode_limit], np.float32)
+        # without an ending, what lies beyond the limit looks like what was before it
+        clock = self._time / self.episode_limit if self.ending == "terminate" else 0.0
+        return np.array([self._signal, clock], np.float32)
