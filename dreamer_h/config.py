@@ -166,6 +166,12 @@ class Config:
     def updates_per_env_step(self) -> float:
         return self.updates_per_agent_step / self.action_repeat
 
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What `envs.make` needs to know beside the task."""
+        names = ("obs", "action_repeat", "size", "camera")
+        return {name: getattr(self, name) for name in names}
+
 
 def check(config: Config) -> None:
     """Raises ValueError for numbers that cannot work together, with the value that would."""
@@ -175,7 +181,8 @@ def check(config: Config) -> None:
             raise ValueError(f"--{name} is {value}; it must be a finite number")
         if value < 0:
             raise ValueError(f"--{name} is {value}; it cannot be negative")
-    positive = ("action_repeat", "steps", "envs", "eval_episodes", "checkpoint_every", "log_every",
+    positive = ("size", "action_repeat", "steps", "envs", "eval_episodes", "checkpoint_every",
+                "log_every",
                 "checkpoint_keep", "failures", "replay.capacity", "replay.batch", "replay.length",
                 "replay.tick", "world.deter", "world.hidden", "world.units", "world.groups",
                 "world.blocks", "world.depth", "behaviour.units", "behaviour.layers",
@@ -185,10 +192,9 @@ def check(config: Config) -> None:
         if values[name] < 1:
             raise ValueError(f"--{name} is {values[name]}; set it to at least 1")
     if world.deter % world.blocks:
-        smaller = world.deter // world.blocks * world.blocks
         raise ValueError(
             f"--world.deter {world.deter} is not a multiple of --world.blocks {world.blocks}; "
-            f"set --world.deter to {smaller or world.blocks} or {smaller + world.blocks}"
+            f"set --world.deter to {_multiples(world.deter, world.blocks)}"
         )
     if world.classes < 2:
         raise ValueError(f"--world.classes is {world.classes}; a categorical needs at least 2")
@@ -196,10 +202,9 @@ def check(config: Config) -> None:
         if bins < 3 or bins % 2 == 0:
             raise ValueError(f"--{name} is {bins}; set it to an odd number from 3 on, like 255")
     if replay.length % replay.tick:
-        smaller = replay.length // replay.tick * replay.tick
         raise ValueError(
             f"--replay.length {replay.length} is not a multiple of --replay.tick {replay.tick}; "
-            f"set --replay.length to {smaller or replay.tick} or {smaller + replay.tick}"
+            f"set --replay.length to {_multiples(replay.length, replay.tick)}"
         )
     if behaviour.horizon <= 1.0:
         raise ValueError(f"--behaviour.horizon is {behaviour.horizon}; it must be above 1")
@@ -218,9 +223,14 @@ def check(config: Config) -> None:
         )
     if config.obs == "pixels" and config.size % 16:
         raise ValueError(
-            f"--size {config.size} is not a multiple of 16; "
-            f"set it to {max(16, config.size // 16 * 16)}"
+            f"--size {config.size} is not a multiple of 16; set it to {_multiples(config.size, 16)}"
         )
+
+
+def _multiples(value: int, unit: int) -> str:
+    """The multiples of `unit` on both sides of a value that is none, in words."""
+    smaller = value // unit * unit
+    return f"{smaller} or {smaller + unit}" if smaller else f"{unit}"
 
 
 def _numbers(config: Any, prefix: str = "") -> list[tuple[str, int | float]]:

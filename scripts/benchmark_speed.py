@@ -23,7 +23,7 @@ import numpy as np
 
 from dreamer_h.behaviour.actor_critic import imagination_losses, imagine
 from dreamer_h.config import PRESETS, Config, flatten, preset, with_field
-from dreamer_h.train.checkpoint import replacing
+from dreamer_h.files import replacing
 from dreamer_h.train.runtime import keep_freed_memory
 from dreamer_h.train.state import TrainState, init_state
 from dreamer_h.train.update import in_precision, make_update

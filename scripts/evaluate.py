@@ -31,14 +31,7 @@ def main(arguments: list[str]) -> int:
         raise ValueError(f"--episodes is {chosen.episodes}; it must be at least 1")
     prepare()
     config, agent, manifest = load_agent(chosen.run, chosen.checkpoint)
-    make_env = partial(
-        envs.make,
-        config.task,
-        obs=config.obs,
-        action_repeat=config.action_repeat,
-        size=config.size,
-        camera=config.camera,
-    )
+    make_env = partial(envs.make, config.task, **config.environment)
     film = chosen.video and envs.video_available()
     episodes, fps = play_held_out(
         agent, config, make_env, chosen.episodes, seed=chosen.seed, film=film

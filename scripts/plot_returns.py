@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dreamer_h.train.checkpoint import replacing
+from dreamer_h.files import replacing
 from dreamer_h.train.evaluate import interval
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"

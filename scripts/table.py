@@ -38,6 +38,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
+from dreamer_h.files import replacing
 from dreamer_h.train.lock import LogdirBusy, logdir_lock
 
 ROW = ("what", "task", "variant", "seed", "x", "value", "lo", "hi", "unit")
@@ -273,12 +274,8 @@ def write_json(path: Path, content: list | dict) -> None:
         text = "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in content) + "\n]\n"
     else:
         text = json.dumps(content, indent=1) + "\n"
-    temporary = path.with_name(f".{path.name}.tmp")  # the lock keeps a second writer away
-    with open(temporary, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def main() -> int:

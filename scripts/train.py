@@ -16,7 +16,7 @@ import tyro
 
 import envs
 from dreamer_h.config import PRESETS, RECIPES, Config, check_recipe, flatten, preset
-from dreamer_h.train.checkpoint import replacing
+from dreamer_h.files import replacing
 from dreamer_h.train.collect import KeepsFailing
 from dreamer_h.train.evaluate import play_held_out, table
 from dreamer_h.train.interrupt import Interrupt
@@ -84,14 +84,7 @@ def finish(trainer: Trainer) -> None:
 def main(arguments: list[str]) -> int:
     config, logdir = parse(arguments)
     prepare()
-    make_env = partial(
-        envs.make,
-        config.task,
-        obs=config.obs,
-        action_repeat=config.action_repeat,
-        size=config.size,
-        camera=config.camera,
-    )
+    make_env = partial(envs.make, config.task, **config.environment)
     with logdir_lock(logdir), Interrupt() as interrupt:
         check_logdir(config, logdir)
         print(json.dumps(flatten(config), indent=1))

@@ -25,7 +25,8 @@ from dreamer_h.config import (
         *[
             (path, 0, f"--{path} is 0; set it to at least 1")
             for path in (
-                "action_repeat", "steps", "envs", "eval_episodes", "checkpoint_every", "log_every",
+                "size", "action_repeat", "steps", "envs", "eval_episodes", "checkpoint_every",
+                "log_every",
                 "checkpoint_keep", "failures", "replay.capacity", "replay.batch", "replay.length",
                 "replay.tick", "world.deter", "world.hidden", "world.units", "world.groups",
                 "world.blocks", "behaviour.units", "behaviour.imagine_length",
@@ -33,13 +34,13 @@ from dreamer_h.config import (
         ],
         ("world.deter", 510, "--world.deter 510 is not a multiple of --world.blocks 8; "
                              "set --world.deter to 504 or 512"),
-        ("world.deter", 5, "set --world.deter to 8 or 8"),
+        ("world.deter", 5, "set --world.deter to 8"),
         ("world.classes", 1, "--world.classes is 1; a categorical needs at least 2"),
         ("world.bins", 254, "--world.bins is 254; set it to an odd number from 3 on, like 255"),
         ("behaviour.bins", 1, "--behaviour.bins is 1; set it to an odd number from 3 on"),
         ("replay.tick", 7, "--replay.length 64 is not a multiple of --replay.tick 7; "
                            "set --replay.length to 63 or 70"),
-        ("replay.tick", 100, "set --replay.length to 100 or 100"),
+        ("replay.tick", 100, "set --replay.length to 100"),
         ("behaviour.horizon", 1.0, "--behaviour.horizon is 1.0; it must be above 1"),
     ],
 )  # fmt: skip
@@ -48,7 +49,7 @@ def test_a_number_that_cannot_work_is_refused_with_one_that_would(path, value, a
         with_field(Config(), path, value)
 
 
-@pytest.mark.parametrize("size, advice", [(60, "set it to 48"), (8, "set it to 16")])
+@pytest.mark.parametrize("size, advice", [(60, "set it to 48 or 64"), (8, "set it to 16")])
 def test_the_size_matters_for_pixels_only(size, advice):
     wanted = re.escape(f"--size {size} is not a multiple of 16; {advice}")
     with pytest.raises(ValueError, match=wanted):

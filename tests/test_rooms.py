@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ORDER = ["types", "config", "nn", "replay", "world", "behaviour", "planning", "horizon", "train"]
+ORDER = [
+    "types",
+    "files",
+    "config",
+    "nn",
+    "replay",
+    "world",
+    "behaviour",
+    "planning",
+    "horizon",
+    "train",
+]
 # outermost: nothing in dreamer_h imports them, and environments know nothing of scripts
 OUTSIDE = ["envs", "scripts"]
 FILES = sorted(

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from dreamer_h.files import remove_stale, replacing
 from dreamer_h.replay.episode import FIELDS, Episode
 from dreamer_h.replay.ring import Ring
 
@@ -39,19 +40,17 @@ def save(ring: Ring, folder: str | os.PathLike) -> dict[str, Any]:
     """
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    remove_stale(folder)
     entries = []
-    wrote = False
     for episode in ring.finished():
         path = folder / _file_name(episode.id)
         known = _written.setdefault(episode, {})
         if path not in known or not path.exists():
             content = _encode(episode)
-            _write_whole(path, content)
+            with replacing(path) as file:
+                file.write(content)
             known[path] = hashlib.sha256(content).hexdigest()
-            wrote = True
         entries.append({"id": episode.id, "length": len(episode), "sha256": known[path]})
-    if wrote:
-        _sync(folder)  # the new names, too, must outlive a power cut
     return {
         "capacity": ring.capacity,
         "obs_shape": list(ring.obs_shape),
@@ -104,10 +103,10 @@ def load(folder: str | os.PathLike, index: dict[str, Any], unfinished: dict[str,
 
 def prune(folder: str | os.PathLike, keep_ids: Iterable[int]) -> None:
     """Delete the episode files of all ids but `keep_ids`, those of every retained checkpoint's
-    index together, and what an interrupted save left. Not while a save is running."""
+    index together."""
     keep = {_file_name(id) for id in keep_ids}
     for path in Path(folder).glob("episode_*"):
-        if path.name not in keep and re.fullmatch(r"episode_\d+\.npz(\.tmp)?", path.name):
+        if path.name not in keep and re.fullmatch(r"episode_\d+\.npz", path.name):
             path.unlink(missing_ok=True)
 
 
@@ -119,28 +118,6 @@ def _encode(episode: Episode) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, id=episode.id, **{name: getattr(episode, name) for name in FIELDS})
     return buffer.getvalue()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    # same folder, so that the replacement is a rename within one file system
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _read(path: Path, entry: dict[str, Any]) -> Episode:

@@ -5,6 +5,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 class EnvironmentFault(Exception):
     """An environment raised, or returned something outside its contract; says what."""
@@ -26,7 +28,7 @@ def checked_step(env: gym.Env, action: np.ndarray) -> tuple[np.ndarray, float, b
         reward = float(reward)
     except Exception as error:
         raise EnvironmentFault(f"step raised {type(error).__name__}: {error}") from error
-    if not abs(reward) <= np.finfo(np.float32).max:  # nor is nan
+    if not abs(reward) <= LARGEST:  # nor is nan
         raise EnvironmentFault(f"reward is {reward}, not finite in float32")
     return _checked_obs(env, obs), reward, bool(terminated), bool(truncated)
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from dreamer_h.config import Config, from_flat
-from dreamer_h.train.checkpoint import CheckpointCorrupt, Checkpoints, load, read_manifest
+from dreamer_h.train.archive import CheckpointCorrupt, load, read_manifest
+from dreamer_h.train.checkpoint import Checkpoints
 from dreamer_h.train.state import Agent, TrainState, init_state
 
 

@@ -26,7 +26,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[re
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.record_writer import masked_crc32c
 
-from dreamer_h.train.checkpoint import replacing
+from dreamer_h.files import replacing
 
 # The curves that tell whether a run is well, in the order in which one asks. Tags are regexes.
 LAYOUT = {

@@ -13,10 +13,12 @@ import numpy as np
 from tqdm import tqdm
 
 from dreamer_h.config import Config, flatten
+from dreamer_h.files import replacing
 from dreamer_h.replay import storage
 from dreamer_h.replay.ring import Ring
 from dreamer_h.replay.sampler import check_window, sample
-from dreamer_h.train.checkpoint import Checkpoints, read_manifest, replacing
+from dreamer_h.train.archive import read_manifest
+from dreamer_h.train.checkpoint import Checkpoints
 from dreamer_h.train.collect import Collector, KeepsFailing
 from dreamer_h.train.evaluate import Episode, play, rows
 from dreamer_h.train.gap import imagined_and_real

@@ -18,6 +18,9 @@ class Stream(IntEnum):
 
 
 def derive(seed: int, stream: Stream, *index: int) -> int:
-    """A 31-bit seed for one purpose; different indices are independent."""
+    """A 31-bit seed for one purpose; different indices are independent.
+
+    A stream is always asked with the same number of indices: (i) and (i, 0) are the same to numpy.
+    """
     sequence = np.random.SeedSequence((seed, int(stream), *index))
     return int(sequence.generate_state(1, np.uint32)[0] >> 1)

@@ -187,8 +187,9 @@ def test_prune_deletes_what_no_checkpoint_needs_and_nothing_else(tmp_path):
         play(ring, 10)
     index = save(ring, tmp_path)
     assert len(names(tmp_path)) == 4  # an episode that left the ring stays for older checkpoints
-    (tmp_path / "episode_00000009.npz.tmp").write_bytes(b"left by a crash")
+    (tmp_path / ".episode_00000009.npz.0.tmp").write_bytes(b"left by a crash")
     (tmp_path / "notes.txt").write_text("mine")
+    save(ring, tmp_path)
     prune(tmp_path, [entry["id"] for entry in index["episodes"]])
     assert names(tmp_path) == [f"episode_0000000{i}.npz" for i in (1, 2, 3)] + ["notes.txt"]
     assert_same_samples(ring, load(tmp_path, index, in_progress(ring)))

@@ -14,7 +14,8 @@ import toy
 
 import envs
 from dreamer_h.config import Config, flatten, preset, with_field
-from dreamer_h.train.checkpoint import Checkpoints, read_manifest
+from dreamer_h.train.archive import read_manifest
+from dreamer_h.train.checkpoint import Checkpoints
 from dreamer_h.train.lock import logdir_lock
 
 ROOT = Path(__file__).parents[2]

@@ -16,14 +16,10 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from dreamer_h.train import checkpoint
-from dreamer_h.train.checkpoint import (
-    CheckpointCorrupt,
-    Checkpoints,
-    load,
-    read_manifest,
-    save,
-)
+from dreamer_h import files
+from dreamer_h.train import archive
+from dreamer_h.train.archive import CheckpointCorrupt, load, read_manifest, save
+from dreamer_h.train.checkpoint import Checkpoints
 
 
 class State(eqx.Module):
@@ -141,7 +137,7 @@ def test_a_foreign_npz_is_refused(tmp_path):
 
 
 def test_another_format_is_not_called_corrupt(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    monkeypatch.setattr(archive, "FORMAT", 2)
     Checkpoints(tmp_path).save(1, small(1), {}, {})
     monkeypatch.undo()
     with pytest.raises(ValueError, match="has format 2, this code reads 1") as error:
@@ -233,7 +229,7 @@ def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch, broken):
     if broken == "fsync":
         monkeypatch.setattr(os, "fsync", fail)
     else:
-        monkeypatch.setattr(checkpoint, "open", FullDisk, raising=False)
+        monkeypatch.setattr(files, "open", FullDisk, raising=False)
     with pytest.raises(OSError, match=f"{tmp_path}.* needs [0-9]{{3,}} bytes") as error:
         kept.save(2, small(2), {}, {})
     assert error.value.errno == errno.ENOSPC

@@ -14,7 +14,8 @@ import toy
 
 from dreamer_h.replay import sampler
 from dreamer_h.train import loop
-from dreamer_h.train.checkpoint import Checkpoints, load
+from dreamer_h.train.archive import load
+from dreamer_h.train.checkpoint import Checkpoints
 from dreamer_h.train.collect import KeepsFailing
 from dreamer_h.train.interrupt import Interrupt
 from dreamer_h.train.loop import NotFinite, Trainer
@@ -169,7 +170,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch, what):
         with monkeypatch.context() as patch:
             if self.agent_step > 50:
                 module = os if what == "fsync" else loop.storage
-                patch.setattr(module, "fsync" if what == "fsync" else "_write_whole", full)
+                patch.setattr(module, "fsync" if what == "fsync" else "replacing", full)
             save(self)
 
     with monkeypatch.context() as patch:

@@ -9,7 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dreamer_h.config import flatten
 from dreamer_h.train import loop
-from dreamer_h.train.checkpoint import Checkpoints, read_manifest
+from dreamer_h.train.archive import read_manifest
+from dreamer_h.train.checkpoint import Checkpoints
 from dreamer_h.train.interrupt import Interrupt
 from dreamer_h.train.loop import Trainer
 
