@@ -38,9 +38,7 @@ def main(arguments: list[str]) -> int:
     )
     env_step = manifest["agent_step"] * config.action_repeat
     if chosen.json:
-        found = rows(
-            episodes, task=config.task, variant="flat", seed=config.seed, env_step=env_step
-        )
+        found = rows(episodes, task=config.task, seed=config.seed, env_step=env_step)
         print(json.dumps(found, indent=1))
     else:
         print(f"{config.task} at {env_step} env steps ({chosen.checkpoint} checkpoint)")

@@ -159,10 +159,8 @@ def interval(returns: np.ndarray, *, draws: int = 2000) -> tuple[float, float, f
     return float(returns.mean()), float(low), float(high)
 
 
-def rows(
-    episodes: list[Episode], *, task: str, variant: str, seed: int, env_step: int
-) -> list[dict]:
-    """Result rows `return_mode` and `return_sampled`, in the format of results/."""
+def rows(episodes: list[Episode], *, task: str, seed: int, env_step: int) -> list[dict]:
+    """Result rows `return_mode` and `return_sampled`; `scripts/table.py` adds the variant."""
     found = []
     for what, sampled in (("return_mode", False), ("return_sampled", True)):
         returns = np.asarray([e.total for e in episodes if e.sampled == sampled])
@@ -172,7 +170,6 @@ def rows(
                 {
                     "what": what,
                     "task": task,
-                    "variant": variant,
                     "seed": seed,
                     "x": env_step,
                     "value": value,

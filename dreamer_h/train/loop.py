@@ -146,9 +146,7 @@ class Trainer:
         ]
         agent = self.state.agent
         episodes = play(agent, self.eval_envs, seeds, sampled, seed=config.seed)
-        found = rows(
-            episodes, task=config.task, variant="flat", seed=config.seed, env_step=self.env_step
-        )
+        found = rows(episodes, task=config.task, seed=config.seed, env_step=self.env_step)
         minutes = {"what": "minutes", "value": self.seconds / 60, "lo": None, "hi": None}
         found.append({**found[0], **minutes, "unit": "minutes"} if found else {})
         self.rows = [row for row in self.rows if row["x"] != self.env_step] + [
