@@ -9,6 +9,7 @@ import toy
 
 import envs
 from dreamer_h.config import (
+    PRESETS,
     BehaviourConfig,
     Config,
     OptimizerConfig,
@@ -136,22 +137,13 @@ def test_the_policy_remembers_the_cue(tmp_path):
     assert abs(found["action"] - found["best"])[:, 0].max() < 0.2
 
 
-# Numbers of the preset cpu, apart from those that make a short run shorter.
-SHORT = Config(
+SHORT = dataclasses.replace(
+    PRESETS["cpu"],
     task="cartpole-balance",
     steps=4_000,
-    envs=1,
     prefill=500,
     eval_every=0,
-    eval_episodes=3,
     checkpoint_every=10_000,
-    log_every=1_000,
-    replay=ReplayConfig(capacity=50_000, batch=16, length=16, ratio=128.0),
-    world=WorldConfig(deter=128, hidden=64, units=64, groups=16, classes=8, blocks=1, bins=63),
-    behaviour=BehaviourConfig(
-        units=64, layers=2, bins=63, imagine_length=8, gradient="dynamics", entropy=3e-3
-    ),
-    optimizer=OptimizerConfig(learning_rate=1e-3, warmup=100),
 )
 
 
@@ -169,7 +161,6 @@ def random_return(make_env, seeds: list[int]) -> float:
     return float(np.mean(totals))
 
 
-@pytest.mark.slow  # over 150 s on two busy cores: the quick end-to-end run is still owed
 def test_a_short_run_balances_the_pole(tmp_path):
     make_env = partial(envs.make, SHORT.task, action_repeat=SHORT.action_repeat)
     trainer = toy.finish(Trainer(SHORT, tmp_path, make_env))
