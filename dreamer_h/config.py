@@ -276,7 +276,7 @@ PRESETS: dict[str, Config] = {
         steps=100_000,
         envs=1,
         prefill=1_000,
-        replay=ReplayConfig(batch=64, length=16, ratio=512.0),
+        replay=ReplayConfig(batch=32, length=16, ratio=256.0),
         world=WorldConfig(
             deter=128,
             hidden=64,
