@@ -76,8 +76,6 @@ class BehaviourConfig:
     """Bins of the two-hot critic; odd."""
     imagine_length: int = 15
     """Imagined agent steps H from every start."""
-    imagine_windows: int | None = None
-    """Windows of a batch from whose states imagination starts; none is all of them."""
     horizon: float = 333.0
     """Agent steps; the discount 1 - 1/horizon lives in the continue head."""
     lambda_: float = 0.95
@@ -208,12 +206,6 @@ def check(config: Config) -> None:
             f"--replay.length {replay.length} is not a multiple of --replay.tick {replay.tick}; "
             f"set --replay.length to {_multiples(replay.length, replay.tick)}"
         )
-    windows = behaviour.imagine_windows
-    if windows is not None and not 1 <= windows <= replay.batch:
-        raise ValueError(
-            f"--behaviour.imagine_windows is {windows}, of the {replay.batch} of a batch; "
-            f"set it to a number from 1 to {replay.batch}"
-        )
     if behaviour.horizon <= 1.0:
         raise ValueError(f"--behaviour.horizon is {behaviour.horizon}; it must be above 1")
     for name in ("world.unimix", "behaviour.lambda_", "behaviour.slow_rate"):
@@ -276,13 +268,13 @@ PRESETS: dict[str, Config] = {
         steps=100_000,
         envs=1,
         prefill=1_000,
-        replay=ReplayConfig(batch=32, length=16, ratio=256.0),
+        replay=ReplayConfig(batch=16, length=16, ratio=128.0),
         world=WorldConfig(
             deter=128,
             hidden=64,
             units=64,
             groups=32,
-            classes=8,
+            classes=4,
             blocks=1,
             depth=8,
             bins=63,
@@ -292,13 +284,12 @@ PRESETS: dict[str, Config] = {
             units=64,
             layers=2,
             bins=63,
-            imagine_windows=16,
             horizon=100.0,
             gradient="dynamics",
             entropy=1e-2,
             slow_rate=0.05,
         ),
-        optimizer=OptimizerConfig(learning_rate=1e-3, warmup=200),
+        optimizer=OptimizerConfig(learning_rate=2e-3, warmup=200),
     ),
     # Runs the whole path in seconds; learns nothing worth looking at.
     "debug": Config(

@@ -111,9 +111,7 @@ def time_parts(
                 key=key,
             )
         )(batch, jr.split(key, len(batch.mask)))
-        starts = jax.tree.map(
-            lambda leaf: leaf[: chosen.imagine_windows, 1:].reshape(-1, *leaf.shape[2:]), latents
-        )
+        starts = jax.tree.map(lambda leaf: leaf[:, 1:].reshape(-1, *leaf.shape[2:]), latents)
         return total(losses), starts
 
     def paths(behaviour, model, starts):
@@ -224,7 +222,7 @@ def benchmark(name: str, config: Config, obs: int, action: int, updates: int) ->
     batch = random_batch(config, obs, action)
     update, update_products = time_updates(config, state, batch, updates)
     parts = time_parts(config, state, batch, updates)
-    starts = (config.behaviour.imagine_windows or config.replay.batch) * config.replay.length
+    starts = config.replay.batch * config.replay.length
     steps = starts * config.behaviour.imagine_length
     deter, hidden = config.world.deter, config.world.hidden
     rates = {

@@ -41,8 +41,6 @@ from dreamer_h.config import (
         ("replay.tick", 7, "--replay.length 64 is not a multiple of --replay.tick 7; "
                            "set --replay.length to 63 or 70"),
         ("replay.tick", 100, "set --replay.length to 100"),
-        ("behaviour.imagine_windows", 17, "set it to a number from 1 to 16"),
-        ("behaviour.imagine_windows", 0, "set it to a number from 1 to 16"),
         ("behaviour.horizon", 1.0, "--behaviour.horizon is 1.0; it must be above 1"),
     ],
 )  # fmt: skip

@@ -89,6 +89,7 @@ def total_loss(
     agent, slow_critic = in_precision(agent, dtype), in_precision(slow_critic, dtype)
     world, behaviour, chosen = agent.world, agent.behaviour, config.behaviour
     posterior_key, imagine_key = jr.split(key)
+    size, times = batch.mask.shape
 
     losses, latents, seen = jax.vmap(
         lambda sequence, key: world_losses(
@@ -98,11 +99,8 @@ def total_loss(
             free_nats=config.world.free_nats,
             key=key,
         )
-    )(batch, jr.split(posterior_key, len(batch.mask)))
+    )(batch, jr.split(posterior_key, size))
 
-    # The behaviour learns from the first windows of the batch, which come in no order.
-    batch, latents = jax.tree.map(lambda leaf: leaf[: chosen.imagine_windows], (batch, latents))
-    size, times = batch.mask.shape
     # Imagination starts at every posterior but the first, whose memory is still empty.
     starts = jax.tree.map(
         lambda leaf: leaf[:, 1:].reshape(size * (times - 1), *leaf.shape[2:]), latents

@@ -271,23 +271,6 @@ def test_the_reward_of_the_first_observation_changes_no_loss(slopes):
         assert float(metrics[name]) == float(again[name]), name
 
 
-def test_the_behaviour_learns_from_the_first_windows_only():
-    behaviour = dataclasses.replace(tiny.BEHAVIOUR, imagine_windows=1)
-    config = tiny.config(behaviour=behaviour)
-    state, batch = fresh(), tiny.batch()
-    scale = ReturnScale(jnp.float32(0.0), jnp.float32(0.0), 0.01)
-
-    @jax.jit
-    def metrics(batch):
-        return total_loss(state.agent, state.slow_critic, scale, batch, config, key=jr.key(0))[1][1]
-
-    other = dataclasses.replace(batch, obs=batch.obs.at[1:].add(1.0))
-    found, again = metrics(batch), metrics(other)
-    assert float(found["world/recon"]) != float(again["world/recon"])
-    for name in LOSSES[-3:]:
-        assert float(found[name]) == float(again[name]), name
-
-
 # --- the presets ------------------------------------------------------------------------------
 
 MILLIONS = {
