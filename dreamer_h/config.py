@@ -262,8 +262,8 @@ PRESETS: dict[str, Config] = {
     "size100m": _sized(6144, 48),
     "size200m": _sized(8192, 64),
     "size400m": _sized(12288, 96),
-    # Small and quick on two cores, tuned on cartpole-swingup alone. What differs from DreamerV3 in
-    # kind, and why: docs/decisions/001-cpu-preset.md.
+    # Small and quick on two cores. What differs from DreamerV3 in kind, and why:
+    # docs/decisions/001-cpu-preset.md and 004-bits-of-the-code.md.
     "cpu": Config(
         steps=100_000,
         envs=1,
