@@ -24,7 +24,7 @@ import numpy as np
 from dreamer_h.behaviour.actor_critic import imagination_losses, imagine
 from dreamer_h.config import PRESETS, Config, flatten, preset, with_field
 from dreamer_h.files import replacing
-from dreamer_h.train.runtime import keep_freed_memory
+from dreamer_h.train.runtime import with_huge_pages
 from dreamer_h.train.state import TrainState, init_state
 from dreamer_h.train.update import in_precision, make_update
 from dreamer_h.types import Sequence
@@ -316,7 +316,6 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--action", type=int, default=6, help="numbers in an action")
     parser.add_argument("--rows", type=Path, help="also write result rows to this file")
     chosen = parser.parse_args(arguments)
-    keep_freed_memory()  # as in training; the compilation cache would falsify compile_seconds
     for name in ("updates", "obs", "action"):
         if getattr(chosen, name) < 1:
             raise ValueError(f"--{name} is {getattr(chosen, name)}; set it to at least 1")
@@ -331,6 +330,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    with_huge_pages()
     try:
         sys.exit(main(sys.argv[1:]))
     except (ValueError, OSError) as error:

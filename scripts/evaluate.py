@@ -14,7 +14,7 @@ import imageio.v3 as iio
 import envs
 from dreamer_h.train.evaluate import play_held_out, rows, table
 from dreamer_h.train.load import load_agent
-from dreamer_h.train.runtime import prepare
+from dreamer_h.train.runtime import use_compilation_cache, with_huge_pages
 
 
 def main(arguments: list[str]) -> int:
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.episodes < 1:
         raise ValueError(f"--episodes is {chosen.episodes}; it must be at least 1")
-    prepare()
+    use_compilation_cache()
     config, agent, manifest = load_agent(chosen.run, chosen.checkpoint)
     make_env = partial(envs.make, config.task, **config.environment)
     film = chosen.video and envs.video_available()
@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    with_huge_pages()
     try:
         sys.exit(main(sys.argv[1:]))
     except (ValueError, OSError) as error:

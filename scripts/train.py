@@ -22,7 +22,7 @@ from dreamer_h.train.evaluate import play_held_out, table
 from dreamer_h.train.interrupt import Interrupt
 from dreamer_h.train.lock import LogdirBusy, logdir_lock
 from dreamer_h.train.loop import NotFinite, Trainer
-from dreamer_h.train.runtime import prepare
+from dreamer_h.train.runtime import use_compilation_cache, with_huge_pages
 
 
 def parse(arguments: list[str]) -> tuple[Config, Path]:
@@ -83,7 +83,7 @@ def finish(trainer: Trainer) -> None:
 
 def main(arguments: list[str]) -> int:
     config, logdir = parse(arguments)
-    prepare()
+    use_compilation_cache()
     make_env = partial(envs.make, config.task, **config.environment)
     with logdir_lock(logdir), Interrupt() as interrupt:
         check_logdir(config, logdir)
@@ -111,6 +111,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    with_huge_pages()
     try:
         sys.exit(main(sys.argv[1:]))
     except (ValueError, LogdirBusy, KeepsFailing, NotFinite, OSError) as error:

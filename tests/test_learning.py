@@ -161,6 +161,7 @@ def random_return(make_env, seeds: list[int]) -> float:
     return float(np.mean(totals))
 
 
+@pytest.mark.slow  # three minutes; a quicker one is still owed
 def test_a_short_run_balances_the_pole(tmp_path):
     make_env = partial(envs.make, SHORT.task, action_repeat=SHORT.action_repeat)
     trainer = toy.finish(Trainer(SHORT, tmp_path, make_env))

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from dreamer_h.behaviour.returns import lambda_return
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.nn.distributions import BoundedNormal, TwoHot
+from dreamer_h.nn.recurrent import frugal
 from dreamer_h.types import Latent, Sequence
 from dreamer_h.world.heads import Head
 from dreamer_h.world.world import World
@@ -80,7 +81,7 @@ def imagine(
         )
         return following, (features, action)
 
-    last, (features, action) = jax.lax.scan(step, stop(start), jr.split(key, length))
+    last, (features, action) = jax.lax.scan(frugal(step), stop(start), jr.split(key, length))
 
     def score(features):
         reward, discount = world.reward_of(features).mean, world.continue_of(features).mean

@@ -1,5 +1,8 @@
 """The block GRU: a recurrent cell whose state is split into groups that mix through its inputs."""
 
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -72,3 +75,13 @@ def _gated(state: Float[Array, "*B d"], gates: Float[Array, "*B 3*d"]) -> Float[
     candidate = jnp.tanh(jax.nn.sigmoid(reset) * candidate)
     update = jax.nn.sigmoid(update - 1.0)  # starts by remembering
     return update * candidate + (1.0 - update) * state
+
+
+def frugal(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The step of a scan that keeps for its gradient what the matrix products gave, and no more.
+
+    What lies between them is computed again: on CPU that is cheaper than storing it, which takes
+    half of a step's operations.
+    """
+    policy = jax.checkpoint_policies.dots_saveable
+    return jax.checkpoint(step, policy=policy, prevent_cse=False)

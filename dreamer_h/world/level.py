@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from dreamer_h.nn.distributions import OneHot
 from dreamer_h.nn.layers import MLP, JointBlock, Linear
-from dreamer_h.nn.recurrent import BlockGRU
+from dreamer_h.nn.recurrent import BlockGRU, frugal
 from dreamer_h.types import Latent
 
 
@@ -100,7 +100,7 @@ class Level(eqx.Module):
         action = jnp.where(is_first[:, None], 0.0, action)
         keys = jr.split(key, len(is_first))
         inputs = (self._embed(action), self.posterior.share(1, embedding), is_first, keys)
-        return jax.lax.scan(step, start, inputs)[1]
+        return jax.lax.scan(frugal(step), start, inputs)[1]
 
     def step(self, latent: Latent, action: Float[Array, " A"], *, key: PRNGKeyArray) -> Latent:
         """Prior after one agent step: what will be, unseen."""

@@ -27,6 +27,7 @@ def cli() -> Cli:
 
     def run(script: str, *arguments: object) -> int | str:
         with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GLIBC_TUNABLES", "")  # set: the script does not start this process anew
             patch.setattr(sys, "argv", [script, *map(str, arguments)])
             patch.setattr(loop, "make_update", toy.shared_update)
             with pytest.raises(SystemExit) as end:
