@@ -24,11 +24,11 @@ import numpy as np
 from dreamer_h.behaviour.actor_critic import imagination_losses, imagine
 from dreamer_h.config import PRESETS, Config, flatten, preset, with_field
 from dreamer_h.files import replacing
-from dreamer_h.train.runtime import with_huge_pages
+from dreamer_h.train.runtime import run_script
 from dreamer_h.train.state import TrainState, init_state
 from dreamer_h.train.update import in_precision, make_update
 from dreamer_h.types import Sequence
-from dreamer_h.world.losses import world_losses
+from dreamer_h.world.losses import batch_losses
 
 
 def configured(name: str, settings: list[str]) -> Config:
@@ -102,15 +102,9 @@ def time_parts(
     key = jr.key(0, impl="unsafe_rbg")  # as in the update
 
     def world(model, batch):
-        losses, latents, _ = jax.vmap(
-            lambda sequence, key: world_losses(
-                model,
-                sequence,
-                horizon=chosen.horizon,
-                free_nats=config.world.free_nats,
-                key=key,
-            )
-        )(batch, jr.split(key, len(batch.mask)))
+        losses, latents, _ = batch_losses(
+            model, batch, horizon=chosen.horizon, free_nats=config.world.free_nats, key=key
+        )
         starts = jax.tree.map(lambda leaf: leaf[:, 1:].reshape(-1, *leaf.shape[2:]), latents)
         return total(losses), starts
 
@@ -330,8 +324,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    with_huge_pages()
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (ValueError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    run_script(main)

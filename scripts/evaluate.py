@@ -14,7 +14,7 @@ import imageio.v3 as iio
 import envs
 from dreamer_h.train.evaluate import play_held_out, rows, table
 from dreamer_h.train.load import load_agent
-from dreamer_h.train.runtime import use_compilation_cache, with_huge_pages
+from dreamer_h.train.runtime import run_script, use_compilation_cache
 
 
 def main(arguments: list[str]) -> int:
@@ -51,8 +51,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    with_huge_pages()
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (ValueError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    run_script(main)

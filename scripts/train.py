@@ -7,7 +7,6 @@ the same logdir resumes.
 import argparse
 import json
 import shlex
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from dreamer_h.train.evaluate import play_held_out, table
 from dreamer_h.train.interrupt import Interrupt
 from dreamer_h.train.lock import LogdirBusy, logdir_lock
 from dreamer_h.train.loop import NotFinite, Trainer
-from dreamer_h.train.runtime import use_compilation_cache, with_huge_pages
+from dreamer_h.train.runtime import run_script, use_compilation_cache
 
 
 def parse(arguments: list[str]) -> tuple[Config, Path]:
@@ -111,8 +110,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    with_huge_pages()
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (ValueError, LogdirBusy, KeepsFailing, NotFinite, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    run_script(main, LogdirBusy, KeepsFailing, NotFinite)

@@ -144,6 +144,9 @@ SHORT = dataclasses.replace(
     prefill=500,
     eval_every=0,
     checkpoint_every=10_000,
+    behaviour=dataclasses.replace(
+        PRESETS["cpu"].behaviour, imagine_length=10, horizon=30.0, entropy=3e-3
+    ),
 )
 
 
@@ -161,7 +164,6 @@ def random_return(make_env, seeds: list[int]) -> float:
     return float(np.mean(totals))
 
 
-@pytest.mark.slow  # three minutes; a quicker one is still owed
 def test_a_short_run_balances_the_pole(tmp_path):
     make_env = partial(envs.make, SHORT.task, action_repeat=SHORT.action_repeat)
     trainer = toy.finish(Trainer(SHORT, tmp_path, make_env))

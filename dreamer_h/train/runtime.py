@@ -3,11 +3,25 @@
 import os
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
+
+
+def run_script(main: Callable[[list[str]], int], *problems: type[Exception]) -> NoReturn:
+    """Ends the process with what `main(arguments)` returns, run with memory in huge pages.
+
+    A ValueError, an OSError or one of `problems` is one line on stderr and exit code 1.
+    """
+    with_huge_pages()
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (ValueError, OSError, *problems) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
 
 
 def with_huge_pages() -> None:

@@ -20,7 +20,7 @@ from dreamer_h.nn.statistics import ReturnScale
 from dreamer_h.train.state import Agent, TrainState, optimizer
 from dreamer_h.types import Sequence
 from dreamer_h.world.heads import Head
-from dreamer_h.world.losses import world_losses
+from dreamer_h.world.losses import batch_losses
 
 T = TypeVar("T")
 Metrics = dict[str, Float[Array, ""]]
@@ -91,15 +91,13 @@ def total_loss(
     posterior_key, imagine_key = jr.split(key)
     size, times = batch.mask.shape
 
-    losses, latents, seen = jax.vmap(
-        lambda sequence, key: world_losses(
-            world,
-            sequence,
-            horizon=chosen.horizon,
-            free_nats=config.world.free_nats,
-            key=key,
-        )
-    )(batch, jr.split(posterior_key, size))
+    losses, latents, seen = batch_losses(
+        world,
+        batch,
+        horizon=chosen.horizon,
+        free_nats=config.world.free_nats,
+        key=posterior_key,
+    )
 
     # Imagination starts at every posterior but the first, whose memory is still empty.
     starts = jax.tree.map(

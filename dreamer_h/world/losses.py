@@ -2,10 +2,21 @@
 
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dreamer_h.types import Latent, Sequence
 from dreamer_h.world.world import World
+
+
+def batch_losses(
+    world: World, batch: Sequence, *, horizon: float, free_nats: float, key: PRNGKeyArray
+) -> tuple[dict[str, Float[Array, "B T1"]], Latent, dict[str, Float[Array, "B T1"]]]:
+    """`world_losses` of every window of a batch, each with randomness of its own."""
+    losses = lambda sequence, key: world_losses(
+        world, sequence, horizon=horizon, free_nats=free_nats, key=key
+    )
+    return jax.vmap(losses)(batch, jr.split(key, len(batch.mask)))
 
 
 def world_losses(
