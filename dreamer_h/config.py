@@ -84,9 +84,6 @@ class BehaviourConfig:
     """Policy gradient: score function, or back through the simulator's dynamics."""
     entropy: float = 3e-4
     """Weight of the policy's entropy (nats), in units of the normalised return."""
-    entropy_reduction: Literal["sum", "mean"] = "sum"
-    """Entropy of an action of several dimensions: their sum, as in DreamerV3, or their mean, so
-    that one weight serves tasks with few and with many."""
     slow_rate: float = 0.02
     """Rate of the slow critic's moving average, per update."""
     slow_scale: float = 1.0
@@ -290,7 +287,6 @@ PRESETS: dict[str, Config] = {
             horizon=100.0,
             gradient="dynamics",
             entropy=1e-2,
-            entropy_reduction="mean",
             slow_rate=0.05,
         ),
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup=200),

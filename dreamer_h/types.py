@@ -9,7 +9,7 @@ Time: `obs[t]` is what the agent sees, `action[t]` is taken *from* `obs[t]`, and
 Written here once; every room relies on it.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -55,3 +55,48 @@ class Imagined(eqx.Module):
 
     latent: Latent  # (H+1, ...)
     action: Float[Array, "*B H A"]
+
+
+Moment = dict[str, np.ndarray]  # everything that the real future depends on; float64 and more
+
+
+@runtime_checkable
+class Physics(Protocol):
+    """The real simulator, which can be restarted at any recorded moment, bit for bit."""
+
+    def restore(self, moment: Moment) -> None:
+        """Goes to a recorded moment."""
+        ...
+
+    def moment(self) -> Moment:
+        """Where it is now; arrays of one task have the same shapes at every moment."""
+        ...
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float]:
+        """One agent step with an action (A,): the observation (O,) arrived at, and the reward."""
+        ...
+
+    def place(self) -> np.ndarray:
+        """Positions and velocities, however the physics writes them."""
+        ...
+
+    def displacement(self, since: np.ndarray) -> np.ndarray:
+        """(V,) from another place to here; V are the degrees of freedom and their velocities."""
+        ...
+
+    def nudge(self, by: np.ndarray) -> np.ndarray:
+        """Displaces the state by (V,); the observation (O,) of it there."""
+        ...
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """What chooses actions while episodes are recorded or imagined."""
+
+    def begin(self, seed: int) -> None:
+        """Starts an episode; everything random in it follows from `seed`."""
+        ...
+
+    def act(self, obs: np.ndarray) -> np.ndarray:
+        """The action (A,) in [-1, 1] after seeing (O,)."""
+        ...

@@ -15,12 +15,13 @@ After a kill -9 of the queue its children go on: wait for them, or stop them, be
 
     [[runs]]
     variant = "flat"
-    task = "walker-walk"
+    task = "walker-walk"      # or a list of tasks
     seeds = [0, 1]
     args = "--world.levels 1"     # any further field fills its {placeholder}
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -84,8 +85,9 @@ def read_jobs(table: Path) -> list[Job]:
         fields = {**content.get("defaults", {}), **run}
         if lacking := sorted({"variant", "task", "seeds", "command", "rows"} - fields.keys()):
             raise ValueError(f"{table}: run {number} has no {', '.join(lacking)}; add it there")
-        for seed in fields["seeds"]:
-            job = _job(table, {**fields, "seed": seed})
+        tasks = fields["task"] if isinstance(fields["task"], list) else [fields["task"]]
+        for task, seed in itertools.product(tasks, fields["seeds"]):
+            job = _job(table, {**fields, "task": task, "seed": seed})
             if job.key in jobs:
                 raise ValueError(f"{table}: {job.key} comes twice; give each row its own variant")
             jobs[job.key] = job

@@ -114,8 +114,6 @@ def imagination_losses(
     else:
         objective = policy.log_prob(stop(rollout.action)) * stop(advantage)
     entropy = policy.entropy()
-    if config.entropy_reduction == "mean":
-        entropy = entropy / rollout.action.shape[-1]
     losses = {
         "policy": -rollout.weight * (objective + config.entropy * entropy),
         "value": rollout.weight

@@ -49,6 +49,22 @@ def load_agent(
     raise CheckpointCorrupt("; ".join(reasons))
 
 
+def load_snapshots(run: Path) -> list[tuple[Agent, int]]:
+    """(agent, action dimensions) of every whole checkpoint of a run, the best one last.
+
+    Raises ValueError if the logdir has none.
+    """
+    config, found = load_config(run), []
+    folder = run / "checkpoints"
+    for path in (*Checkpoints(folder).retained(), folder / "best.ckpt"):
+        if path.exists():
+            manifest = read_manifest(path)
+            found.append((load(path, _like(config, manifest))[0].agent, manifest["action"]))
+    if not found:
+        raise ValueError(f"{folder} has no checkpoint; let the run train on first")
+    return found
+
+
 def _like(config: Config, manifest: dict[str, Any]) -> TrainState:
     seen = manifest["observation"]
     obs = jax.ShapeDtypeStruct(tuple(seen["shape"]), jnp.dtype(seen["dtype"]))

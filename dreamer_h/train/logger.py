@@ -42,6 +42,11 @@ LAYOUT = {
     "imagined against real": {
         "return": ["Multiline", [r".*/return_(imagined|inside|real)"]],
     },
+    "error against horizon": {
+        "CRPS skill": ["Multiline", [r"horizon/crps_skill/.*"]],
+        "nRMSE": ["Multiline", [r"horizon/nrmse/.*"]],
+        "trusted horizon": ["Multiline", [r"horizon/trusted"]],
+    },
     "speed": {"speed": ["Multiline", [r"speed/.*"]]},
 }
 

@@ -14,9 +14,11 @@ from tqdm import tqdm
 
 from dreamer_h.config import Config, flatten
 from dreamer_h.files import replacing
+from dreamer_h.horizon.recording import Field
 from dreamer_h.replay import storage
 from dreamer_h.replay.ring import Ring
 from dreamer_h.replay.sampler import check_window, sample
+from dreamer_h.train import fidelity
 from dreamer_h.train.archive import read_manifest
 from dreamer_h.train.checkpoint import Checkpoints
 from dreamer_h.train.collect import Collector, KeepsFailing
@@ -126,6 +128,9 @@ class Trainer:
                 self._step(agent)
                 age += 1
                 bar.update(self.env_step - before)
+            # last of all: these say that the run is done
+            with replacing(self.logdir / "rows.json") as file:
+                file.write(json.dumps(self.rows, indent=1).encode())
             return True
         except (KeepsFailing, NotFinite):
             self.save()  # the run cannot go on, but what was learned is kept
@@ -152,8 +157,6 @@ class Trainer:
         self.rows = [row for row in self.rows if row["x"] != self.env_step] + [
             r for r in found if r
         ]
-        with replacing(self.logdir / "rows.json") as file:
-            file.write(json.dumps(self.rows, indent=1).encode())
         self.last_returns = {
             row["what"].removeprefix("return_"): row["value"]
             for row in self.rows
@@ -163,11 +166,24 @@ class Trainer:
         gap = imagined_and_real(agent, episodes)
         if gap is not None:
             scalars["eval/return_imagined"], scalars["eval/return_real"] = gap
+        dt = getattr(self._bare(), "dt", 1.0)
+        curves = self._fidelity(episodes)
+        if curves is not None:
+            scalars |= fidelity.scalars(curves)
+            self.logger.figure(self.counts, "horizon/curve", fidelity.picture(curves, dt))
         self.logger.scalars(self.counts, scalars)
         if episodes:
-            figure = picture(agent, episodes[-1], self._names(), getattr(self._bare(), "dt", 1.0))
+            figure = picture(agent, episodes[-1], self._names(), dt)
             self.logger.figure(self.counts, "world/open_loop", figure)
         return episodes
+
+    def _fidelity(self, episodes: list[Episode]) -> dict[str, np.ndarray] | None:
+        if len(self.ring.obs_shape) != 1:
+            return None  # deviations of pixels say little
+        size = self.ring.obs_shape[0]
+        layout = getattr(self._bare(), "layout", ())
+        fields = tuple(Field(*field) for field in layout) or (Field("obs", 0, size, "other"),)
+        return fidelity.measure(self.state.agent.world, episodes, self.ring.finished(), fields)
 
     def save(self) -> None:
         """Writes a checkpoint of everything; the newest `checkpoint_keep` and the best stay."""

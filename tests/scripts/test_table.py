@@ -189,6 +189,12 @@ def test_follow_up_commands_the_environment_and_placeholders(folder):
     assert code == 1 and "ZeroDivisionError" in out and "$ python -c open()" not in out
 
 
+def test_a_run_may_name_several_tasks(folder):
+    write(folder, '[[runs]]\nvariant = "flat"\nseeds = [0]\ntask = ["walker-walk", "hopper-hop"]')
+    assert table(folder)[0] == 0
+    assert {row["task"] for row in result(folder, "summary.json")} == {"walker-walk", "hopper-hop"}
+
+
 def test_rows_older_than_the_run_do_not_count(folder):
     write(folder, '[[runs]]\nvariant = "silent"\nseeds = [0]')
     rows = folder / "runs/demo/silent/walker-walk/0/rows.json"

@@ -1,0 +1,31 @@
+"""How long a fit may take: in updates, which repeat exactly, or in minutes of this machine."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Iterates over the share of itself that is used, from 0 to below 1, once per update.
+
+    Exactly one of both is given. The first update's compilation counts as minutes, too.
+    """
+
+    updates: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self):
+        if (self.updates is None) == (self.minutes is None):
+            raise ValueError("give a budget in updates or in minutes, one of the two")
+        if not (self.updates or self.minutes or 0) > 0:
+            raise ValueError(f"the budget is {self.updates or self.minutes}; it must be above 0")
+
+    def __iter__(self) -> Iterator[float]:
+        if self.updates is not None:
+            yield from (update / self.updates for update in range(self.updates))
+            return
+        assert self.minutes is not None
+        began = time.monotonic()
+        while (share := (time.monotonic() - began) / (60 * self.minutes)) < 1:
+            yield share

@@ -1,0 +1,60 @@
+"""Several scored simulators against each other, window by window."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamer_h.horizon.scored_files import read_reports
+from dreamer_h.horizon.statistics import interval, mean, resamples
+
+METRICS = ("nrmse", "crps")
+
+
+def paired(folders: list[Path]) -> list[dict[str, Any]]:
+    """Differences of every two models on the same windows, per metric and horizon.
+
+    Each {"metric", "left", "right", "horizon", "value", "lo", "hi"}: the mean over windows of
+    left - right; the interval resamples episodes. Models of several folders (seeds) stay apart.
+    Raises ValueError where the windows differ.
+    """
+    models = [
+        (folder, name, report)
+        for folder in folders
+        for name, report in read_reports(folder).items()
+    ]
+    labels = [name if len(folders) == 1 else f"{folder.name}/{name}" for folder, name, _ in models]
+    arrays = []
+    for folder, name, _ in models:
+        with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
+            arrays.append({key: file[key] for key in file.files})
+    first = arrays[0]
+    for label, array in zip(labels, arrays, strict=True):
+        if any(
+            not np.array_equal(first[key], array[key])
+            for key in ("far_episode", "far_start", "near_episode", "near_start")
+        ):
+            raise ValueError(
+                f"{label} was scored on other windows than {labels[0]}; score both on one recording"
+            )
+    horizons, found = models[0][2]["horizons"], []
+    close = first[f"near/{METRICS[0]}"].shape[1]
+    for metric in METRICS:
+        for place, h in enumerate(horizons):
+            far, near = f"far/{metric}", f"near/{metric}"
+            episodes = first["far_episode"]
+            values = [array[far][:, place].astype(np.float64) for array in arrays]
+            if place < close:
+                episodes = np.concatenate([episodes, first["near_episode"]])
+                values = [
+                    np.concatenate([value, array[near][:, place]])
+                    for value, array in zip(values, arrays, strict=True)
+                ]
+            counts = resamples(episodes)
+            for i, left in enumerate(labels):
+                for j, right in enumerate(labels[:i]):
+                    difference = interval(mean(values[i] - values[j], counts))
+                    found.append(
+                        {"metric": metric, "left": left, "right": right, "horizon": h, **difference}
+                    )
+    return found

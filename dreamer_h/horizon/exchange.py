@@ -1,0 +1,108 @@
+"""Recordings as Minari data sets, and Minari data sets as recordings.
+
+Needs the package minari (`pip install -e .[minari]`). The physics' state does not travel with it: a
+data set that was read has no floor.
+"""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from dreamer_h.files import replacing
+from dreamer_h.horizon.recording import (
+    ARRAYS,
+    RecordedEpisode,
+    Recording,
+    episode_path,
+    load_recording,
+    split_of,
+)
+
+
+def to_minari(recording: Recording, name: str) -> Any:
+    """Writes the local Minari data set `name`, such as "dreamer_h/cheetah-run-excited-v0"."""
+    import minari
+    from minari.data_collector import EpisodeBuffer
+
+    buffers = []
+    splits = [episode["split"] for episode in recording.manifest["episodes"]]
+    for number in range(len(splits)):
+        e = recording.episode(number)
+        over = np.zeros(len(e), bool)
+        over[-1] = not e.is_terminal[-1]
+        buffers.append(
+            EpisodeBuffer(
+                id=number,
+                seed=recording.manifest["episodes"][number]["env_seed"],
+                observations=e.obs,
+                actions=e.action,
+                rewards=e.reward[1:].astype(np.float64),
+                terminations=e.is_terminal[1:],
+                truncations=over,
+            )
+        )
+    size, action = buffers[0].observations.shape[1], buffers[0].actions.shape[1]
+    return minari.create_dataset_from_buffers(
+        dataset_id=name,
+        buffer=buffers,
+        observation_space=gym.spaces.Box(-np.inf, np.inf, (size,), np.float32),
+        action_space=gym.spaces.Box(-1.0, 1.0, (action,), np.float32),
+        description=json.dumps(
+            {k: recording.manifest[k] for k in ("task", "behaviour", "tick", "action_repeat", "dt")}
+        ),
+    )
+
+
+def from_minari(name: str, folder: Path) -> Recording:
+    """Makes a recording of the local or remote Minari data set `name` in `folder`.
+
+    Raises ValueError for spaces that are not a flat Box, and for fewer than three episodes.
+    """
+    import minari
+
+    data = minari.load_dataset(name, download=True)
+    spaces = (data.observation_space, data.action_space)
+    if any(not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 for space in spaces):
+        raise ValueError(f"{name} has spaces {spaces}; needed are flat boxes")
+    if data.total_episodes < 3:
+        raise ValueError(f"{name} has {data.total_episodes} episodes; the splits need at least 3")
+    about = {"task": name, "behaviour": "minari", "tick": 8, "action_repeat": 1, "dt": 1.0}
+    try:
+        about |= json.loads(data.storage.metadata.get("description") or "{}")
+    except (json.JSONDecodeError, TypeError):
+        pass  # another's description is prose
+    (folder / "episodes").mkdir(parents=True, exist_ok=True)
+    described = []
+    for number, found in enumerate(data.iterate_episodes()):
+        e = RecordedEpisode(
+            np.asarray(found.observations, np.float32),
+            np.asarray(found.actions, np.float32),
+            np.concatenate([[0.0], found.rewards]).astype(np.float32),
+            np.concatenate([[False], found.terminations]),
+            {},
+        )
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **{array: getattr(e, array) for array in ARRAYS})
+        with replacing(episode_path(folder, number)) as file:
+            file.write(buffer.getvalue())
+        digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+        split = split_of(number, data.total_episodes)
+        described.append({"split": split, "sha256": digest, "env_seed": None, "policy_seed": None})
+    size = data.observation_space.shape[0]
+    manifest = {
+        "schema_version": 1,
+        **about,
+        "episodes": described,
+        "restartable": False,
+        "layout": [{"name": "obs", "start": 0, "stop": size, "kind": "other"}],
+        "versions": {"minari": minari.__version__},
+        "hash": hashlib.sha256("".join(d["sha256"] for d in described).encode()).hexdigest(),
+    }
+    with replacing(folder / "manifest.json") as file:
+        file.write(json.dumps(manifest, indent=1).encode())
+    return load_recording(folder)

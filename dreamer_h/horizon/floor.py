@@ -1,0 +1,216 @@
+"""The floor: how wrong physics itself becomes, restarted a little beside the truth.
+
+exact          the recorded state and actions: nothing else than 0 may come out
+float32        the recorded state rounded to float32
+perturbed      the start displaced by PERTURBED deviations of the state
+noise          the state displaced at every agent step, at eight levels: matched to a model's
+               one-step error these are the oracle that the model's growth is held against
+lyapunov       how fast neighbours part (1/s): Benettin et al. (1980), along the recorded actions
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cache
+
+import numpy as np
+
+from dreamer_h.files import replacing
+from dreamer_h.horizon.parallel import Progress, spread
+from dreamer_h.horizon.recording import Recording
+from dreamer_h.horizon.scale import Scale
+from dreamer_h.horizon.windows import Windows
+from dreamer_h.types import Moment, Physics
+
+LEVELS = tuple(float(level) for level in np.logspace(-3.5, 0.0, 8))  # deviations of the state
+PERTURBED = 1e-2  # deviations of the state
+SEPARATION = 1e-7  # deviations between the two copies that the Lyapunov exponent follows
+BURN_IN = 20  # agent steps before they count
+LYAPUNOV_STEPS = 200  # agent steps along which it is averaged
+
+MakePhysics = Callable[[], Physics]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Errors of physics against itself, for W windows and H steps."""
+
+    exact: np.ndarray  # (W, H) nrmse
+    float32: np.ndarray
+    perturbed: np.ndarray
+    noise: np.ndarray  # (8, W, H), one for each of LEVELS
+    lyapunov: np.ndarray  # (W,) 1/s
+
+    def oracle(
+        self, one_step: float, statistic: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray | None:
+        """(H,) `statistic` over windows of the noise whose first step is as wrong as `one_step`.
+
+        Interpolated between two levels, in logarithms of both. None outside what was measured.
+        """
+        curves = np.stack([statistic(level) for level in self.noise])  # (8, H)
+        first = np.log(np.maximum.accumulate(curves[:, 0]))
+        wanted = np.log(one_step)
+        if not first[0] <= wanted <= first[-1]:
+            return None
+        place = int(np.clip(np.searchsorted(first, wanted) - 1, 0, len(first) - 2))
+        share = (wanted - first[place]) / max(first[place + 1] - first[place], 1e-12)
+        low, high = np.log(np.maximum(curves[place : place + 2], 1e-12))
+        return np.exp((1 - share) * low + share * high)
+
+
+def state_std(make_physics: MakePhysics, recording: Recording, episodes: int = 20) -> np.ndarray:
+    """(V,) deviation of the physics' state over training episodes; 0 where nothing moves."""
+    physics, since, rows = make_physics(), None, []
+    for number in recording.numbers("train")[:episodes]:
+        episode = recording.episode(number)
+        for i in range(0, len(next(iter(episode.moments.values()))), 4):
+            physics.restore(episode.moment(i))
+            since = physics.place() if since is None else since
+            rows.append(physics.displacement(since))
+    return np.std(rows, axis=0)
+
+
+def measured(
+    make_physics: MakePhysics,
+    recording: Recording,
+    windows: Windows,
+    scale: Scale,
+    *,
+    jobs: int,
+    progress: Progress = iter,
+) -> Floor:
+    """The floor of these windows; it is kept in `floor.npz` beside the recording."""
+    path = recording.folder / "floor.npz"
+    own = {"episode": windows.episode, "start": windows.start, "levels": np.array(LEVELS)}
+    own["future"] = windows.future_obs[:, -1]
+    if path.exists():
+        with np.load(path, allow_pickle=False) as file:
+            if all(np.array_equal(file[name], value) for name, value in own.items()):
+                return Floor(**{field.name: file[field.name] for field in fields(Floor)})
+    std = state_std(make_physics, recording)
+    floor = measure(make_physics, windows, scale, std, recording.dt, jobs=jobs, progress=progress)
+    with replacing(path) as file:
+        np.savez_compressed(file, **own, **vars(floor))
+    return floor
+
+
+def measure(
+    make_physics: MakePhysics,
+    windows: Windows,
+    scale: Scale,
+    std: np.ndarray,
+    dt: float,
+    *,
+    jobs: int,
+    progress: Progress = iter,
+) -> Floor:
+    """The floor of these windows, over `jobs` processes. `dt` is seconds per agent step."""
+    assert windows.moments, "the physics' state was not recorded"
+    work = [
+        (
+            make_physics,
+            windows.moments[w],
+            windows.action[w],
+            windows.future_obs[w],
+            scale,
+            std,
+            dt,
+            w,
+        )
+        for w in range(len(windows))
+    ]
+    found = spread(_measure_window, work, jobs, progress)
+    exact, rounded, perturbed, noise, lyapunov = zip(*found, strict=True)
+    return Floor(
+        np.stack(exact), np.stack(rounded), np.stack(perturbed), np.stack(noise, axis=1),
+        np.array(lyapunov),
+    )  # fmt: skip
+
+
+@cache
+def _made(make_physics: MakePhysics) -> Physics:
+    return make_physics()
+
+
+def _measure_window(job: tuple) -> tuple:
+    make_physics, moment, action, future, scale, std, dt, number = job
+    physics = _made(make_physics)
+    rng = np.random.default_rng(number)
+
+    def error(obs: np.ndarray) -> np.ndarray:
+        return np.sqrt((scale.difference(obs, future) ** 2).mean(axis=-1))
+
+    exact = error(replay(physics, moment, action))
+    rounded = error(replay(physics, in_float32(moment), action))
+    beside = rng.normal(size=len(std)) * std
+    perturbed = error(replay(physics, moment, action, start=PERTURBED * beside))
+    levels = []
+    for level in LEVELS:
+        noise = level * std * rng.normal(size=(len(action), len(std)))
+        levels.append(error(replay(physics, moment, action, noise=noise)))
+    exponent = lyapunov(physics, moment, action, std, dt, rng)
+    return exact, rounded, perturbed, np.stack(levels), exponent
+
+
+def replay(
+    physics: Physics,
+    moment: Moment,
+    action: np.ndarray,
+    *,
+    start: np.ndarray | None = None,
+    noise: np.ndarray | None = None,
+) -> np.ndarray:
+    """Observations (H, O) under actions (H, A), displaced at the start or by (H, V) on the way."""
+    physics.restore(moment)
+    if start is not None:
+        physics.nudge(start)
+    seen = []
+    for t, chosen in enumerate(action):
+        obs, _ = physics.step(chosen)
+        seen.append(obs if noise is None else physics.nudge(noise[t]))
+    return np.stack(seen)
+
+
+def in_float32(moment: Moment) -> Moment:
+    """The moment as a float32 data set would have kept it."""
+    return {
+        name: value.astype(np.float32).astype(np.float64) if value.dtype == np.float64 else value
+        for name, value in moment.items()
+    }
+
+
+def lyapunov(
+    physics: Physics,
+    moment: Moment,
+    action: np.ndarray,
+    std: np.ndarray,
+    dt: float,
+    rng: np.random.Generator,
+) -> float:
+    """Largest exponent, 1/s: a copy follows at SEPARATION and is drawn back at every step.
+
+    NaN for windows that end within the burn-in.
+    """
+    moves = std > 0
+    unit = np.where(moves, std, 1.0)
+    apart = np.where(moves, rng.normal(size=len(std)), 0.0)
+    apart *= SEPARATION / np.linalg.norm(apart)
+    physics.restore(moment)
+    physics.nudge(apart * unit)
+    truth, copy, growth = moment, physics.moment(), []
+    for chosen in action[:LYAPUNOV_STEPS]:
+        physics.restore(truth)
+        physics.step(chosen)
+        following, here = physics.moment(), physics.place()
+        physics.restore(copy)
+        physics.step(chosen)
+        away = np.where(moves, physics.displacement(here) / unit, 0.0)
+        distance = np.linalg.norm(away)
+        if not 0 < distance < np.inf:
+            return float("nan")
+        growth.append(np.log(distance / SEPARATION))
+        physics.restore(following)
+        physics.nudge(away * (SEPARATION / distance) * unit)
+        truth, copy = following, physics.moment()
+    counted = growth[BURN_IN:]
+    return float(np.mean(counted) / dt) if counted else float("nan")

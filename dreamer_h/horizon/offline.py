@@ -1,0 +1,81 @@
+"""The world model of `dreamer_h.world`, trained on recorded episodes alone."""
+
+from collections.abc import Callable, Iterable
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+
+from dreamer_h.config import Config
+from dreamer_h.horizon.recording import RecordedEpisode
+from dreamer_h.nn.optimizer import laprop
+from dreamer_h.replay.episode import Episode
+from dreamer_h.replay.ring import Ring
+from dreamer_h.replay.sampler import sample
+from dreamer_h.world.losses import batch_losses
+from dreamer_h.world.world import World
+
+
+def blank(episodes: list[RecordedEpisode], config: Config, *, seed: int) -> World:
+    """A world that has learned nothing."""
+    obs = jax.ShapeDtypeStruct(episodes[0].obs.shape[1:], episodes[0].obs.dtype)
+    return World(obs, episodes[0].action.shape[-1], config.world, key=jr.key(seed))
+
+
+def fit(
+    episodes: list[RecordedEpisode], config: Config, shares: Iterable[float], *, seed: int
+) -> World:
+    """Trains a world on windows of the episodes, as a run does while it collects them."""
+    world, ring = blank(episodes, config, seed=seed), filled(episodes)
+    chain = laprop(
+        config.optimizer.learning_rate, clip=config.optimizer.clip, warmup=config.optimizer.warmup
+    )
+    update = make_update(config, chain)
+    moments = chain.init(cast(optax.Params, world))
+    rng, chosen = np.random.default_rng(seed), config.replay
+    for count, _ in enumerate(shares):
+        batch = sample(ring, rng, chosen.batch, chosen.length, chosen.tick)
+        world, moments, loss = update(world, moments, batch, np.int32(seed), np.int32(count))
+        if count % 100 == 99 and not np.isfinite(loss):
+            raise ValueError(
+                f"the loss is {loss} after {count + 1} updates; lower the learning rate"
+            )
+    return world
+
+
+def filled(episodes: list[RecordedEpisode]) -> Ring:
+    """The episodes as a replay memory."""
+    first = episodes[0]
+    steps = sum(len(episode) for episode in episodes)
+    ring = Ring(steps, first.obs.shape[1:], first.obs.dtype, first.action.shape[-1])
+    for number, e in enumerate(episodes):
+        ring.add(Episode(e.obs, e.action, e.reward, e.is_terminal, number))
+    return ring
+
+
+def make_update(config: Config, chain: optax.GradientTransformation) -> Callable:
+    """`(world, moments, batch, seed, count) -> (world, moments, loss)`; the first two donated."""
+    scale = {name: getattr(config.world, f"{name}_scale") for name in
+             ("recon", "reward", "continue", "dyn", "rep")}  # fmt: skip
+
+    def total(world, batch, key):
+        losses, _, _ = batch_losses(
+            world,
+            batch,
+            horizon=config.behaviour.horizon,
+            free_nats=config.world.free_nats,
+            key=key,
+        )
+        assert losses.keys() == scale.keys()
+        return sum((scale[name] * loss.mean() for name, loss in losses.items()), jnp.float32(0.0))
+
+    def update(world, moments, batch, seed, count):
+        key = jr.fold_in(jr.key(seed, impl="unsafe_rbg"), count)
+        loss, gradient = jax.value_and_grad(total)(world, batch, key)
+        steps, moments = chain.update(gradient, moments, world)
+        return jax.tree.map(jnp.add, world, steps), moments, loss
+
+    return jax.jit(update, donate_argnums=(0, 1))

@@ -1,0 +1,144 @@
+"""Recording episodes, each in a file of its own, on all cores; stopped and begun again at will."""
+
+import hashlib
+import importlib.metadata
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from dreamer_h.files import remove_stale, replacing
+from dreamer_h.horizon.parallel import Progress, spread
+from dreamer_h.horizon.recording import ARRAYS, Recording, episode_path, load_recording, split_of
+from dreamer_h.types import Policy
+
+VERSIONS = ("numpy", "mujoco", "dm-control", "gymnasium")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to record; both functions are pickled to other processes, and named by `behaviour`."""
+
+    task: str
+    behaviour: str
+    episodes: int
+    seed: int
+    tick: int
+    action_repeat: int
+    make_env: Callable[[], gym.Env]
+    make_policy: Callable[[], Policy]
+
+    def described(self) -> dict[str, Any]:
+        names = ("task", "behaviour", "episodes", "seed", "tick", "action_repeat")
+        return {name: getattr(self, name) for name in names}
+
+
+def record(plan: Plan, folder: Path, *, jobs: int, progress: Progress = iter) -> Recording:
+    """Records what is missing of `plan` in `folder`.
+
+    `progress` wraps the iterator over finished episodes. Raises ValueError for fewer than three
+    episodes, and for a folder that holds another plan.
+    """
+    if plan.episodes < 3:
+        raise ValueError(f"--episodes is {plan.episodes}; the three splits need at least 3")
+    (folder / "episodes").mkdir(parents=True, exist_ok=True)
+    remove_stale(folder / "episodes")
+    _claim(plan, folder)
+    numbers = [n for n in range(plan.episodes) if not episode_path(folder, n).exists()]
+    spread(_record_episode, [(plan, folder, number) for number in numbers], jobs, progress)
+    with replacing(folder / "manifest.json") as file:
+        file.write(json.dumps(_manifest(plan, folder), indent=1).encode())
+    return load_recording(folder)
+
+
+def _claim(plan: Plan, folder: Path) -> None:
+    path = folder / "plan.json"
+    if path.exists() and (before := json.loads(path.read_text())) != plan.described():
+        raise ValueError(f"{folder} holds a recording of {before}, not of {plan.described()}")
+    with replacing(path) as file:
+        file.write(json.dumps(plan.described()).encode())
+
+
+@cache
+def _made(make: Callable) -> Any:
+    """One environment and one policy in each process."""
+    return make()
+
+
+def _record_episode(job: tuple[Plan, Path, int]) -> int:
+    plan, folder, number = job
+    env, policy = _made(plan.make_env), _made(plan.make_policy)
+    env_seed, policy_seed = seeds(plan.seed, number)
+    arrays = play(env, policy, env_seed, policy_seed, plan.tick)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    with replacing(episode_path(folder, number)) as file:
+        file.write(buffer.getvalue())
+    return number
+
+
+def seeds(seed: int, number: int) -> tuple[int, int]:
+    """Of the environment's reset and of the policy, for one episode."""
+    env_seed, policy_seed = np.random.SeedSequence((seed, number)).generate_state(2)
+    return int(env_seed), int(policy_seed)
+
+
+def play(
+    env: gym.Env, policy: Policy, env_seed: int, policy_seed: int, tick: int
+) -> dict[str, np.ndarray]:
+    """One episode's arrays, with a moment at every multiple of `tick` where the task has them."""
+    bare: Any = env.unwrapped
+    obs, _ = env.reset(seed=env_seed)
+    policy.begin(policy_seed)
+    rows: dict[str, list] = {"obs": [obs], "action": [], "reward": [0.0], "is_terminal": [False]}
+    moments, ended = [], False
+    while not ended:
+        if len(rows["action"]) % tick == 0 and hasattr(bare, "get_state"):
+            moments.append(bare.get_state())
+        action = policy.act(obs)
+        obs, reward, terminated, truncated, _ = env.step(action)
+        for name, value in zip(rows, (obs, action, reward, terminated), strict=True):
+            rows[name].append(value)
+        ended = terminated or truncated
+    dtypes = {"obs": np.float32, "action": np.float32, "reward": np.float32, "is_terminal": bool}
+    arrays = {name: np.asarray(rows[name], dtypes[name]) for name in ARRAYS}
+    for name in moments[0] if moments else ():
+        arrays[f"moment/{name}"] = np.stack([moment[name] for moment in moments])
+    return arrays
+
+
+def _manifest(plan: Plan, folder: Path) -> dict[str, Any]:
+    bare: Any = _made(plan.make_env).unwrapped
+    with np.load(episode_path(folder, 0), allow_pickle=False) as file:
+        size, restartable = file["obs"].shape[1], any(n.startswith("moment/") for n in file.files)
+    layout = [field._asdict() for field in getattr(bare, "layout", ())]
+    layout = layout or [{"name": "obs", "start": 0, "stop": size, "kind": "other"}]
+    episodes = []
+    for number in range(plan.episodes):
+        env_seed, policy_seed = seeds(plan.seed, number)
+        content = episode_path(folder, number).read_bytes()
+        episodes.append(
+            {
+                "split": split_of(number, plan.episodes),
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "env_seed": env_seed,
+                "policy_seed": policy_seed,
+            }
+        )
+    whole = hashlib.sha256("".join(e["sha256"] for e in episodes).encode()).hexdigest()
+    return {
+        "schema_version": 1,
+        **plan.described(),
+        "dt": getattr(bare, "dt", 1.0),
+        "restartable": restartable,
+        "layout": layout,
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+        "hash": whole,
+        "episodes": episodes,
+    }

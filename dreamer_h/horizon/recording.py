@@ -1,0 +1,141 @@
+"""Recorded episodes: the data that simulators are fitted to and scored on.
+
+A folder with `manifest.json` and one `episodes/00000.npz` for each episode: obs, action, reward,
+is_terminal, and under `moment/<name>` the physics' full state at every multiple of `tick` agent
+steps, so that a window can be restarted in reality. Episodes are split into thirds, by episode:
+train, calibration, test.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from dreamer_h.types import Moment
+
+Split = Literal["train", "calibration", "test"]
+SPLITS: tuple[Split, ...] = ("train", "calibration", "test")
+ARRAYS = ("obs", "action", "reward", "is_terminal")
+
+
+@dataclass(frozen=True)
+class Field:
+    """Observation entries `start:stop` of one kind: position, angle, velocity, contact, other."""
+
+    name: str
+    start: int
+    stop: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class RecordedEpisode:
+    """L agent steps: obs (L+1, O), action (L, A), reward (L+1,), as in `dreamer_h.types`."""
+
+    obs: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    is_terminal: np.ndarray
+    moments: Moment  # leaves (N, ...), at agent steps 0, tick, 2 tick, ...
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+    def moment(self, index: int) -> Moment:
+        """The physics' state at agent step `index * tick`."""
+        return {name: value[index] for name, value in self.moments.items()}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recorded data set; episodes are read when they are asked for."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def task(self) -> str:
+        return self.manifest["task"]
+
+    @property
+    def dt(self) -> float:
+        """Seconds per agent step."""
+        return self.manifest["dt"]
+
+    @property
+    def action_repeat(self) -> int:
+        return self.manifest["action_repeat"]
+
+    @property
+    def tick(self) -> int:
+        """Agent steps between two recorded moments; windows start at their multiples."""
+        return self.manifest["tick"]
+
+    @property
+    def hash(self) -> str:
+        return self.manifest["hash"]
+
+    @property
+    def restartable(self) -> bool:
+        """Whether the physics' state was recorded."""
+        return self.manifest["restartable"]
+
+    @property
+    def layout(self) -> tuple[Field, ...]:
+        return tuple(Field(**field) for field in self.manifest["layout"])
+
+    def numbers(self, split: Split) -> list[int]:
+        """Numbers of the episodes of a split."""
+        return [
+            i for i, episode in enumerate(self.manifest["episodes"]) if episode["split"] == split
+        ]
+
+    def episode(self, number: int) -> RecordedEpisode:
+        """Raises ValueError where the file is not the one that the manifest describes."""
+        path = episode_path(self.folder, number)
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.manifest["episodes"][number]["sha256"]:
+            raise ValueError(f"{path} is not what {self.folder}/manifest.json says; record it anew")
+        return read_episode(path)
+
+    @cached_property
+    def train(self) -> list[RecordedEpisode]:
+        """The training episodes, all in memory."""
+        return [self.episode(number) for number in self.numbers("train")]
+
+
+def episode_path(folder: Path, number: int) -> Path:
+    return folder / "episodes" / f"{number:05d}.npz"
+
+
+def read_episode(path: Path) -> RecordedEpisode:
+    with np.load(path, allow_pickle=False) as file:
+        moments = {
+            name.removeprefix("moment/"): file[name]
+            for name in file.files
+            if name.startswith("moment/")
+        }
+        return RecordedEpisode(**{name: file[name] for name in ARRAYS}, moments=moments)
+
+
+def load_recording(folder: Path) -> Recording:
+    """A finished data set. Raises ValueError where there is none."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        begun = " (it was begun: the same command goes on)" if folder.exists() else ""
+        raise ValueError(
+            f"{folder} holds no finished recording{begun}; make one with "
+            "`python scripts/horizon.py record --out {folder}`"
+        )
+    return Recording(folder, json.loads(path.read_text()))
+
+
+def split_of(number: int, count: int) -> Split:
+    """Thirds in the order of recording; what is left over goes to train."""
+    third = count // 3
+    train = count - 2 * third
+    return "train" if number < train else SPLITS[1 + (number - train) // third]

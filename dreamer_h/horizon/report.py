@@ -1,0 +1,156 @@
+"""What is said of a simulator: every metric at every horizon with its interval, as JSON."""
+
+from typing import Any
+
+import numpy as np
+
+from dreamer_h.horizon import trust
+from dreamer_h.horizon.score import Benchmark, Scored
+from dreamer_h.horizon.statistics import (
+    STATISTICS,
+    Statistic,
+    interval,
+    mean,
+    resamples,
+)
+
+SCHEMA = 1
+REFERENCES = ("mean", "persistence", "linear")  # point forecasts that a skilful model must beat
+ROOTED = ("nrmse", "path_nrmse")  # summarised by more than their mean
+
+
+def report(
+    name: str, scored: Scored, yardsticks: dict[str, Scored], bench: Benchmark
+) -> dict[str, Any]:
+    """Everything as JSON: {"metrics": {metric: {horizon: {value, lo, hi, n}}}, "trusted": …}."""
+    recording, horizons = bench.recording, bench.horizons
+    metrics: dict[str, Any] = {}
+    for metric in scored.far:
+        if metric.split("/")[0] in ROOTED:
+            for statistic, function in STATISTICS.items():
+                kind, slash, group = metric.partition("/")
+                name = f"{kind}_{statistic}{slash}{group}"
+                metrics[name] = _curve(scored, metric, function, bench)
+        else:
+            metrics[metric] = _curve(scored, metric, mean, bench)
+    metrics["crps_skill"], metrics["control"] = {}, {}
+    for h in horizons:
+        values, episodes = scored.at("crps", h, bench)
+        climate, _ = yardsticks["climatology"].at("crps", h, bench)
+        counts = resamples(episodes)
+        skill = 1 - mean(values, counts) / mean(climate, counts)
+        metrics["crps_skill"][h] = interval(skill) | {"n": len(values)}
+        counts = resamples(bench.far.episode)
+        true, false = (
+            mean(errors["nrmse"][:, h - 1] ** 2, counts) for errors in (scored.far, scored.shuffled)
+        )
+        ratio = np.sqrt(false / np.maximum(true, 1e-24))
+        metrics["control"][h] = interval(ratio) | {"n": len(bench.far)}
+    metrics["energy_distance"] = {h: {"value": scored.distance[h]} for h in horizons}
+    return {
+        "schema_version": SCHEMA,
+        "model": name,
+        "task": recording.task,
+        "behaviour": recording.manifest["behaviour"],
+        "data": recording.hash,
+        "versions": recording.manifest["versions"],
+        "samples": scored.samples,
+        "horizons": horizons,
+        "env_steps": [h * recording.action_repeat for h in horizons],
+        "seconds": [round(h * recording.dt, 4) for h in horizons],
+        "windows": {"far": len(bench.far), "near": len(bench.near)},
+        "metrics": metrics,
+        "trusted": trusted(scored, yardsticks, bench),
+        "floor": against_floor(scored, bench),
+        "yardsticks": {
+            name: {
+                "crps": _curve(other, "crps", mean, bench),
+                "nrmse_median": _curve(other, "nrmse", STATISTICS["median"], bench),
+                "nrmse_rms": _curve(other, "nrmse", STATISTICS["rms"], bench),
+            }
+            for name, other in yardsticks.items()
+        },
+    }
+
+
+def _curve(
+    scored: Scored, metric: str, statistic: Statistic, bench: Benchmark
+) -> dict[int, dict[str, Any]]:
+    found = {}
+    for h in bench.horizons:
+        values, episodes = scored.at(metric, h, bench)
+        found[h] = interval(statistic(values, resamples(episodes))) | {"n": len(values)}
+    return found
+
+
+def trusted(scored: Scored, yardsticks: dict[str, Scored], bench: Benchmark) -> dict[str, Any]:
+    """The trusted horizon in agent steps and seconds, and the three that it is the least of.
+
+    A simulator without samples has no calibration; that is said, and the other two count.
+    """
+    radius = trust.conformal_radius(scored.calibration["nrmse"])
+    counts = resamples(bench.far.episode)
+    square = scored.far["nrmse"] ** 2
+    others = {name: yardsticks[name].far["nrmse"] ** 2 for name in REFERENCES if name in yardsticks}
+    parts: dict[str, Any] = {"skill": trust.first_failure(trust.skilful(square, others, counts))}
+    if "hit" in scored.far:
+        coverage = trust.nominal(scored.samples)
+        parts["calibration"] = trust.first_failure(trust.calibrated(scored.far["hit"], coverage))
+    found: dict[str, Any] = {
+        "skill": parts["skill"],
+        "calibration": parts.get("calibration", "none: the simulator has no samples"),
+        "radius": [round(float(r), 5) for r in radius],
+    }
+    for tolerance in trust.TOLERANCES:
+        accuracy = trust.first_failure(trust.accurate(radius, tolerance))
+        least = min([accuracy, *parts.values()])
+        found[str(tolerance)] = {
+            "accuracy": accuracy,
+            "agent_steps": least,
+            "seconds": least * bench.recording.dt,
+        }
+    return found
+
+
+def against_floor(scored: Scored, bench: Benchmark) -> dict[str, Any] | None:
+    """The physics floor, the oracle that is as wrong after one step, and what the model adds to it.
+
+    compounding: median nrmse of the model's by the oracle's. efficiency: the model's accurate
+    horizon by the oracle's, for each tolerance. saturation: where the oracle's rms reaches 1.
+    """
+    floor = bench.floor
+    if floor is None:
+        return None
+    at = lambda curve: {h: float(curve[h - 1]) for h in bench.horizons}
+    median = lambda errors: np.median(errors, axis=0)
+    root = lambda errors: np.sqrt((errors**2).mean(axis=0))
+    tail = lambda errors: np.quantile(errors, trust.SHARE, axis=0)
+    found: dict[str, Any] = {
+        "exact": float(floor.exact.max()),
+        "float32": at(median(floor.float32)),
+        "perturbed": at(median(floor.perturbed)),
+        "lyapunov": dict(
+            zip(
+                ("q25", "median", "q75"),
+                np.nanquantile(floor.lyapunov, [0.25, 0.5, 0.75]).tolist(),
+                strict=True,
+            )
+        ),
+    }
+    nrmse = scored.far["nrmse"]
+    curves = {name: floor.oracle(float(s(nrmse)[0]), s)
+              for name, s in (("median", median), ("rms", root), ("q90", tail))}  # fmt: skip
+    if (oracle := curves["median"]) is not None:
+        found["oracle_median"] = at(oracle)
+        found["compounding"] = at(median(nrmse) / oracle)
+    if (oracle := curves["rms"]) is not None:
+        found["oracle_rms"] = at(oracle)
+        found["saturation"] = trust.first_failure(oracle < 1.0)
+    if (oracle := curves["q90"]) is not None:
+        radius = trust.conformal_radius(scored.calibration["nrmse"])
+        found["efficiency"] = {
+            str(tolerance): trust.first_failure(trust.accurate(radius, tolerance))
+            / max(1, trust.first_failure(trust.accurate(oracle, tolerance)))
+            for tolerance in trust.TOLERANCES
+        }
+    return found

@@ -1,0 +1,94 @@
+"""A scored simulator on disk: `<name>.json`, and the errors of every window beside it."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamer_h.files import replacing
+from dreamer_h.horizon.score import Benchmark, Scored
+
+# rows of a results folder: which metric of the report they are
+ROWS = {
+    "nrmse_median": "nrmse_median",
+    "nrmse_rms": "nrmse_rms",
+    "crps": "crps",
+    "crps_skill": "crps_skill",
+    "return": "return_error",
+    "energy_distance": "energy_distance",
+    "covered": "coverage90",
+}
+
+
+def save(folder: Path, report: dict[str, Any], scored: Scored, bench: Benchmark) -> None:
+    """The report, and per-window errors at the table's horizons (float16)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    place = [h - 1 for h in bench.horizons]
+    close = [h - 1 for h in bench.horizons if h <= bench.near.horizon]
+    arrays = {f"far/{name}": errors[:, place] for name, errors in scored.far.items()}
+    arrays |= {f"near/{name}": errors[:, close] for name, errors in scored.near.items()}
+    arrays = {name: array.astype(np.float16) for name, array in arrays.items()}
+    arrays |= {"far_episode": bench.far.episode, "near_episode": bench.near.episode}
+    arrays |= {"far_start": bench.far.start, "near_start": bench.near.start}
+    with replacing(folder / f"{report['model']}.npz") as file:
+        np.savez_compressed(file, **arrays)
+    with replacing(folder / f"{report['model']}.json") as file:
+        file.write(json.dumps(finite(report), indent=1).encode())
+
+
+def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
+    """The reports of a folder by model. Raises ValueError if there are none."""
+    reports = {}
+    for path in sorted(folder.glob("*.json")):
+        found = json.loads(path.read_text())
+        if isinstance(found, dict) and "trusted" in found and "metrics" in found:
+            reports[found["model"]] = found
+    if not reports:
+        raise ValueError(
+            f"{folder} holds no scored simulator; `scripts/horizon.py score` makes one"
+        )
+    return reports
+
+
+def rows(report: dict[str, Any], seed: int | None) -> list[dict[str, Any]]:
+    """Result rows, x in agent steps; `scripts/table.py` adds the variant."""
+    own = {"task": report["task"], "seed": seed}
+    found = []
+    for metric, what in ROWS.items():
+        for h, entry in report["metrics"].get(metric, {}).items():
+            if what == "coverage90" and report["samples"] != 19:
+                continue
+            found.append({"what": what, **own, "x": int(h), **_numbers(entry), "unit": _unit(what)})
+    trusted = report["trusted"]["0.5"]["agent_steps"]
+    found.append(_single("trusted_horizon", own, trusted, "agent steps, tolerance 0.5"))
+    floor = report["floor"] or {}
+    for h, value in floor.get("compounding", {}).items():
+        found.append({**_single("compounding_ratio", own, value, "ratio"), "x": int(h)})
+    if "efficiency" in floor:
+        found.append(_single("efficiency", own, floor["efficiency"]["0.5"], "ratio"))
+    return finite(found)
+
+
+def _unit(what: str) -> str:
+    return {"return_error": "return", "crps_skill": "ratio", "coverage90": "share"}.get(
+        what, "training deviations"
+    )
+
+
+def _numbers(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: entry.get(name) for name in ("value", "lo", "hi")}
+
+
+def _single(what: str, own: dict[str, Any], value: float, unit: str) -> dict[str, Any]:
+    return {"what": what, **own, "x": None, "value": value, "lo": None, "hi": None, "unit": unit}
+
+
+def finite(tree: Any) -> Any:
+    """With null where a number is not finite: JSON has no other word for it."""
+    if isinstance(tree, dict):
+        return {name: finite(value) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

@@ -1,0 +1,86 @@
+"""Error against horizon while a run trains: its simulator on the evaluation's episodes."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dreamer_h.horizon import trust
+from dreamer_h.horizon.latent import LatentSimulator
+from dreamer_h.horizon.metrics import errors
+from dreamer_h.horizon.recording import Field
+from dreamer_h.horizon.scale import Scale
+from dreamer_h.horizon.score import SAMPLES, ask
+from dreamer_h.horizon.windows import CONTEXT, HORIZONS, cut
+from dreamer_h.horizon.yardsticks import Climatology
+from dreamer_h.train.evaluate import Episode
+from dreamer_h.world.world import World
+
+TOLERANCE = 0.5  # training deviations
+KEPT = 50  # replayed episodes, the newest, that deviations and climatology are taken from
+
+
+def measure(
+    world: World, episodes: list[Episode], replayed: Iterable[Any], layout: tuple[Field, ...]
+) -> dict[str, np.ndarray] | None:
+    """(H,) curves `crps_skill`, `nrmse` (median) and `radius` over one window an episode.
+
+    The episodes were never trained on; what they are held against is the replay's. None where
+    nothing can be said: no replayed episode, or none long enough.
+    """
+    replayed = list(replayed)[-KEPT:]
+    longest = min((len(episode.action) for episode in episodes), default=0) - CONTEXT
+    horizons = [h for h in HORIZONS if h <= longest]
+    if not replayed or not horizons:
+        return None
+    scale = Scale.fit(replayed, layout)
+    places = [(number, episode, CONTEXT) for number, episode in enumerate(episodes)]
+    windows = cut(places, horizons[-1])
+    simulators = {"world": LatentSimulator(world), "climate": Climatology.fit(replayed, scale)}
+    found = {
+        name: errors(ask(simulator, {"far": windows})["far"], windows, scale)
+        for name, simulator in simulators.items()
+    }
+    return {
+        "crps_skill": 1
+        - found["world"]["crps"].mean(axis=0) / found["climate"]["crps"].mean(axis=0),
+        "nrmse": np.median(found["world"]["nrmse"], axis=0),
+        "radius": trust.conformal_radius(found["world"]["nrmse"]),
+    }
+
+
+def scalars(curves: dict[str, np.ndarray]) -> dict[str, float]:
+    """Of the table's horizons, and the accurate horizon in agent steps."""
+    length = len(curves["nrmse"])
+    found = {
+        f"horizon/{name}/h{h}": float(curves[name][h - 1])
+        for name in ("crps_skill", "nrmse")
+        for h in HORIZONS
+        if h <= length
+    }
+    accurate = trust.accurate(curves["radius"], TOLERANCE)
+    return found | {"horizon/trusted": float(trust.first_failure(accurate))}
+
+
+def picture(curves: dict[str, np.ndarray], dt: float) -> Figure:
+    """The curves over seconds."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    seconds = dt * np.arange(1, len(curves["nrmse"]) + 1)
+    left.plot(seconds, curves["nrmse"], label="median")
+    left.plot(seconds, curves["radius"], label="conformal 90 %", linestyle="--")
+    left.axhline(TOLERANCE, color="gray", linewidth=0.8, linestyle=":")
+    left.set_ylabel("nRMSE")
+    left.set_yscale("log")
+    left.legend(fontsize=8, frameon=False)
+    right.plot(seconds, curves["crps_skill"])
+    right.axhline(0, color="gray", linewidth=0.8, linestyle=":")
+    right.set_ylabel("CRPS skill")
+    right.set_ylim(-1, 1)
+    for axis in (left, right):
+        axis.set_xlabel("seconds ahead")
+        axis.set_xscale("log")
+        axis.grid(alpha=0.2)
+    figure.suptitle(f"open loop on evaluation episodes, {SAMPLES} samples", fontsize=10)
+    return figure

@@ -1,0 +1,259 @@
+"""Error against horizon: record episodes, fit simulators to them, score and compare.
+
+    python scripts/horizon.py record --task cheetah-run --behaviour excited --episodes 300
+    python scripts/horizon.py fit --data data/cheetah-run-excited --model mlp_selffed --minutes 8
+    python scripts/horizon.py score --data … --model <name, folder of fit, or run> --out results/…
+    python scripts/horizon.py compare results/…
+
+`<command> --help` lists the flags of each.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+import envs
+from dreamer_h.config import PRESETS, preset
+from dreamer_h.files import replacing
+from dreamer_h.horizon import exchange, models, transport
+from dreamer_h.horizon.budget import Budget
+from dreamer_h.horizon.closed_loop import closed_loop
+from dreamer_h.horizon.compare import paired
+from dreamer_h.horizon.damped import Damped
+from dreamer_h.horizon.excitation import EXCITATIONS
+from dreamer_h.horizon.figures import figure, table
+from dreamer_h.horizon.floor import Floor, measured
+from dreamer_h.horizon.latent import LatentSimulator
+from dreamer_h.horizon.record import Plan, record
+from dreamer_h.horizon.recording import Recording, load_recording
+from dreamer_h.horizon.report import report
+from dreamer_h.horizon.score import (
+    SAMPLES,
+    Benchmark,
+    ask,
+    benchmark,
+    questions,
+    score,
+    yardstick_scores,
+)
+from dreamer_h.horizon.scored_files import read_reports, rows, save
+from dreamer_h.horizon.simulator import Simulator
+from dreamer_h.horizon.yardsticks import YARDSTICKS
+from dreamer_h.train.load import load_agent
+from dreamer_h.train.policy import Snapshots
+from dreamer_h.train.runtime import run_script, use_compilation_cache
+from envs.physics import DmcPhysics
+from envs.quantities import quantities
+
+
+def add_record(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--behaviour", default="excited", help="noise, excited or agent:<run>")
+    parser.add_argument("--episodes", type=int, default=300, help="a third for each split")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tick", type=int, default=8, help="agent steps between recorded states")
+    parser.add_argument("--action-repeat", type=int, default=2, help="env steps per agent step")
+    parser.add_argument("--out", type=Path, help="default is data/<task>-<behaviour>")
+    parser.add_argument("--to-minari", metavar="ID", help="write it as a Minari data set, too")
+    parser.add_argument("--from-minari", metavar="ID", help="read this one instead of recording")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
+
+
+def run_record(chosen: argparse.Namespace) -> None:
+    name = f"{chosen.task.replace('/', '-')}-{chosen.behaviour.partition(':')[0]}"
+    folder = chosen.out or Path("data") / name
+    if chosen.from_minari:
+        print(f"{exchange.from_minari(chosen.from_minari, folder).folder}")
+        return
+    make_env = partial(envs.make, chosen.task, action_repeat=chosen.action_repeat)
+    env = make_env()
+    action = int(np.prod(env.action_space.shape))
+    env.close()
+    kind, _, run = chosen.behaviour.partition(":")
+    if kind == "agent":
+        make_policy: Any = partial(Snapshots, Path(run))
+    elif chosen.behaviour in EXCITATIONS:
+        make_policy = partial(EXCITATIONS[chosen.behaviour], action)
+    else:
+        raise ValueError(
+            f"--behaviour is {chosen.behaviour}; it must be {', '.join(EXCITATIONS)} or agent:<run>"
+        )
+    plan = Plan(
+        chosen.task, chosen.behaviour, chosen.episodes, chosen.seed, chosen.tick,
+        chosen.action_repeat, make_env, make_policy,
+    )  # fmt: skip
+    bar = partial(tqdm, total=chosen.episodes, unit="episode")
+    recording = record(plan, folder, jobs=chosen.jobs, progress=bar)
+    print(f"{folder}: {chosen.episodes} episodes, hash {recording.hash[:12]}")
+    if chosen.to_minari:
+        print(f"Minari: {exchange.to_minari(recording, chosen.to_minari).spec.dataset_id}")
+
+
+def add_fit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="folder of `record`")
+    parser.add_argument("--model", required=True, help=", ".join(models.FITTED))
+    parser.add_argument("--updates", type=int, help="budget that repeats exactly")
+    parser.add_argument("--minutes", type=float, help="budget in minutes of this machine")
+    parser.add_argument("--preset", default="cpu", help=f"of worlds: {', '.join(PRESETS)}")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="default is <data>/models/<model>-<seed>")
+
+
+def run_fit(chosen: argparse.Namespace) -> None:
+    recording = load_recording(chosen.data)
+    folder = chosen.out or chosen.data / "models" / f"{chosen.model}-{chosen.seed}"
+    budget = Budget(chosen.updates, chosen.minutes)
+    bar = tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}")
+
+    def shown():
+        for share in budget:
+            bar.update(int(100 * share) - bar.n)
+            yield share
+        bar.update(100 - bar.n)
+
+    config = replace(preset(chosen.preset), task=recording.task)
+    models.fit(chosen.model, recording, budget, shown(), config, folder, seed=chosen.seed)
+    bar.close()
+    print(folder)
+
+
+def add_score(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="folder of `record`")
+    parser.add_argument(
+        "--model", help=f"folder of `fit`, logdir of train.py, or {', '.join(YARDSTICKS)}"
+    )
+    parser.add_argument("--name", help="of the model in the results; default is its own")
+    parser.add_argument(
+        "--damped", action="store_true", help="shrunk towards the mean: flat_damped"
+    )
+    parser.add_argument("--policy", type=Path, help="logdir of a run that acts inside, too")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples, and of the rows")
+    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--export", type=Path, metavar="NPZ", help="write the questions and end")
+    parser.add_argument("--import", dest="answers", type=Path, metavar="NPZ", help="read answers")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes of the floor")
+
+
+def run_score(chosen: argparse.Namespace) -> None:
+    recording = load_recording(chosen.data)
+    bench = benchmark(recording, quantities(recording.task, recording.layout))
+    if chosen.export:
+        transport.export(chosen.export, questions(bench), recording.dt)
+        print(chosen.export)
+        return
+    if chosen.out is None or (chosen.model is None) == (chosen.answers is None):
+        raise ValueError("score needs --out, and one of --model, --import or --export")
+    if chosen.policy and (chosen.answers or not recording.restartable):
+        raise ValueError("--policy needs --model, and a recording that can be restarted")
+    if chosen.answers:
+        name, simulator = chosen.name or chosen.answers.stem, None
+        answers = transport.read(chosen.answers, questions(bench))
+    else:
+        name, simulator = found_simulator(chosen, bench)
+        answers = ask(simulator, questions(bench), seed=chosen.seed)
+    bench = replace(bench, floor=floor_of(bench, chosen.jobs))
+    scored = score(answers, bench)
+    found = report(name, scored, yardstick_scores(bench), bench)
+    if chosen.policy and simulator:
+        make_policy, physics = partial(Snapshots, chosen.policy), make_physics(recording)()
+        found["closed_loop"] = closed_loop(
+            simulator, make_policy, physics, bench.far, bench.scale, bench.horizons
+        )
+    save(chosen.out, found, scored, bench)
+    with replacing(chosen.out / f"{name}.rows.json") as file:
+        file.write(json.dumps(rows(found, chosen.seed), indent=1).encode())
+    draw(chosen.out, {name: read_reports(chosen.out)[name]}, name)
+
+
+def found_simulator(chosen: argparse.Namespace, bench: Benchmark) -> tuple[str, Simulator]:
+    """By the name of a yardstick, the folder of a fitted model, or the logdir of a run."""
+    name, recording, folder = chosen.model, bench.recording, Path(chosen.model)
+    if (folder / "model.json").exists():
+        card, simulator = models.load(folder, recording, bench.scale)
+        name = card.model
+    elif (folder / "config.json").exists():
+        config, agent, _ = load_agent(folder)
+        if config.task != recording.task:
+            raise ValueError(f"{folder} is of {config.task}, {recording.task} was recorded")
+        name, simulator = folder.name, LatentSimulator(agent.world)
+    else:
+        simulator = models.yardstick(name, recording, bench.scale)
+    if chosen.damped:
+        name = f"{name}_damped"
+        simulator = Damped.fit(simulator, bench.calibration, bench.scale, samples=SAMPLES)
+    return chosen.name or name, simulator
+
+
+def make_physics(recording: Recording) -> Callable[[], DmcPhysics]:
+    return partial(DmcPhysics, recording.task, recording.action_repeat)
+
+
+def floor_of(bench: Benchmark, jobs: int) -> Floor | None:
+    """The physics floor of the test windows, measured once and kept beside the data."""
+    recording = bench.recording
+    if not recording.restartable:
+        return None
+    bar = partial(tqdm, total=len(bench.far), unit="window", desc="physics floor")
+    make = make_physics(recording)
+    return measured(make, recording, bench.far, bench.scale, jobs=jobs, progress=bar)
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of `score`")
+    parser.add_argument("--out", type=Path, help="default is the first folder")
+
+
+def run_compare(chosen: argparse.Namespace) -> None:
+    folder = chosen.out or chosen.folders[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    several = len(chosen.folders) > 1
+    reports = {
+        f"{path.name}/{name}" if several else name: found
+        for path in chosen.folders
+        for name, found in read_reports(path).items()
+    }
+    with replacing(folder / "paired.json") as file:
+        file.write(json.dumps(paired(chosen.folders), indent=1).encode())
+    draw(folder, reports, "compare")
+
+
+def draw(folder: Path, reports: dict[str, Any], name: str) -> None:
+    """Writes `<name>.png` and `<name>.md` and prints the table."""
+    figure(reports).savefig(folder / f"{name}.png")
+    with replacing(folder / f"{name}.md") as file:
+        file.write(table(reports).encode())
+    print(table(reports))
+    print(f"{folder / name}.png")
+
+
+COMMANDS = {
+    "record": (add_record, run_record, "episodes with the physics' state"),
+    "fit": (add_fit, run_fit, "a simulator to recorded episodes"),
+    "score": (add_score, run_score, "a simulator against what happened"),
+    "compare": (add_compare, run_compare, "scored simulators with each other"),
+}
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (add, _, text) in COMMANDS.items():
+        add(commands.add_parser(name, help=text))
+    chosen = parser.parse_args(arguments)
+    use_compilation_cache()
+    COMMANDS[chosen.command][1](chosen)
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

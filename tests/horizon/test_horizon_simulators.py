@@ -1,0 +1,195 @@
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+import recorded
+
+from dreamer_h.config import preset
+from dreamer_h.horizon import models, network, offline, transport
+from dreamer_h.horizon.budget import Budget
+from dreamer_h.horizon.damped import Damped
+from dreamer_h.horizon.latent import LatentSimulator
+from dreamer_h.horizon.report import report
+from dreamer_h.horizon.score import SAMPLES, ask, benchmark, questions, score, yardstick_scores
+from dreamer_h.horizon.simulator import Context, Forecast
+from dreamer_h.horizon.slow import running_mean
+from dreamer_h.horizon.yardsticks import YARDSTICKS
+
+NAMES = [*YARDSTICKS, "mlp", "ensemble", "flat", "damped"]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    return benchmark(recorded.driven(tmp_path_factory.mktemp("driven") / "data"), {})
+
+
+@pytest.fixture(scope="module")
+def simulators(bench):
+    train, scale = bench.recording.train, bench.scale
+    made = {name: kind.fit(train, scale) for name, kind in YARDSTICKS.items()}
+    made["mlp"] = network.blank(train, scale, 1, seed=0)
+    made["ensemble"] = network.blank(train, scale, 3, seed=0)
+    made["flat"] = LatentSimulator(offline.blank(train, preset("debug"), seed=0))
+    made["damped"] = Damped.fit(made["flat"], bench.calibration, scale, samples=4)
+    return made
+
+
+def small(windows, count):
+    return Context(windows.context_obs[:count], windows.context_action[:count])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_simulator_fits_the_socket(bench, simulators, name):
+    simulator, windows = simulators[name], bench.far
+    state = simulator.start(small(windows, len(windows)), seed=0)
+    # as `ask` does: what is compiled for one test serves the next
+    found = simulator.imagine(state, windows.action, SAMPLES, seed=0)
+    samples = {"mlp": 1, "ensemble": 3, "mean": 1, "persistence": 1, "linear": 1}.get(name, SAMPLES)
+    assert found.obs.shape == (samples, *windows.action.shape[:2], 3)
+    assert found.reward.shape == found.obs.shape[:3]
+    assert np.isfinite(found.obs).all()
+    again = ask(simulator, {"far": windows})["far"]
+    np.testing.assert_array_equal(found.obs, again.obs)
+    _, obs, reward = simulator.step(state, windows.action[:, 0], seed=0)
+    assert obs.shape == (len(windows), 3) and reward.shape == (len(windows),)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_simulator_sees_the_future(bench, simulators, name):
+    answer = ask(simulators[name], {"far": bench.far}, seed=3)["far"]
+    changed = replace(
+        bench.far,
+        future_obs=bench.far.future_obs + 100,
+        future_reward=bench.far.future_reward - 7,
+    )
+    again = ask(simulators[name], {"far": changed}, seed=3)["far"]
+    np.testing.assert_array_equal(answer.obs, again.obs)
+
+
+@pytest.mark.parametrize("name", ["mlp", "flat", "linear", "nearest"])
+def test_a_window_is_forecast_alone_as_among_others(bench, simulators, name):
+    simulator, action = simulators[name], bench.far.action
+    whole = simulator.imagine(simulator.start(small(bench.far, 4), seed=1), action[:4], 3, seed=1)
+    part = simulator.imagine(simulator.start(small(bench.far, 2), seed=1), action[:2], 3, seed=1)
+    np.testing.assert_allclose(part.obs, whole.obs[:, :2], rtol=1e-4, atol=1e-4)
+
+
+def test_a_step_is_the_first_of_an_imagination(bench, simulators):
+    for name in ("linear", "mlp"):
+        simulator = simulators[name]
+        state = simulator.start(small(bench.far, len(bench.far)), seed=0)
+        _, obs, _ = simulator.step(state, bench.far.action[:, 0], seed=0)
+        found = simulator.imagine(state, bench.far.action, 1, seed=0)
+        np.testing.assert_allclose(obs, found.obs[0, :, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_linear_model_knows_a_linear_system(bench):
+    scored = yardstick_scores(bench)
+    assert np.median(scored["linear"].far["nrmse"][:, 0]) < 0.02
+    assert np.median(scored["persistence"].far["nrmse"][:, 30]) > 0.5
+    found = report("linear", scored["linear"], scored, bench)
+    control = found["metrics"]["control"]
+    assert control[8]["lo"] > 5  # shuffled actions make it several times as wrong
+    assert report("mean", scored["mean"], scored, bench)["metrics"]["control"][8]["value"] == 1
+    assert found["metrics"]["crps_skill"][1]["lo"] > 0.9
+    assert "no samples" in found["trusted"]["calibration"] and found["floor"] is None
+
+
+def test_networks_learn_what_they_are_shown(bench):
+    train, scale = bench.recording.train, bench.scale
+    fitted = network.fit(train, scale, Budget(updates=80), members=1, steps=4, seed=0)
+    before = network.blank(train, scale, 1, seed=0)
+    errors = [
+        np.median(score(ask(simulator, questions(bench)), bench).far["nrmse"][:, 7])
+        for simulator in (fitted, before)
+    ]
+    assert errors[0] < 0.25 < errors[1]
+
+
+def test_a_world_learns_offline_and_comes_back_from_its_folder(bench, tmp_path):
+    config = preset("debug")
+    models.fit(
+        "flat", bench.recording, Budget(updates=3), Budget(updates=3), config, tmp_path, seed=0
+    )
+    card, simulator = models.load(tmp_path, bench.recording, bench.scale)
+    assert card.model == "flat" and card.data == bench.recording.hash
+    blank = offline.blank(bench.recording.train, config, seed=0)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), simulator.world, blank)
+    assert any(jax.tree.leaves(moved))
+    ask(simulator, {"far": bench.far})
+    other = replace(bench.recording, manifest={**bench.recording.manifest, "task": "other"})
+    with pytest.raises(ValueError, match="was fitted to toy"):
+        models.load(tmp_path, other, bench.scale)
+
+
+def test_damping_never_amplifies_and_mere_noise_becomes_the_mean(bench):
+    class Wrong:
+        def start(self, context, *, seed):
+            return len(context.obs)
+
+        def imagine(self, state, action, samples, *, seed):
+            rng = np.random.default_rng(seed + 1)
+            return Forecast(rng.normal(size=(samples, *action.shape[:2], 3)), None)
+
+        def step(self, state, action, *, seed):
+            raise AssertionError("damping needs no step")
+
+    damped = Damped.fit(Wrong(), bench.calibration, bench.scale, samples=1)
+    assert damped.factor.max() <= 1 and damped.factor.mean() < 0.3
+
+
+def test_questions_and_answers_travel_in_files(bench, tmp_path):
+    parts = questions(bench)
+    transport.export(tmp_path / "queries.npz", parts, 0.05)
+    with np.load(tmp_path / "queries.npz") as file:
+        asked = {name: file[name] for name in file.files}
+    assert "future_obs" not in asked and not any("future" in name for name in asked)
+    count, longest = asked["action"].shape[:2]
+    assert asked["context_obs"].shape == (count, 17, 3) and asked["context_action"].shape[1] == 16
+    rng = np.random.default_rng(0)
+    answer = rng.normal(size=(2, count, longest, 3)).astype(np.float32)
+    order = rng.permutation(count)
+    np.savez(tmp_path / "predictions.npz", window_id=order, obs=answer[:, order])
+    found = transport.read(tmp_path / "predictions.npz", parts)
+    near = len(parts["far"])
+    np.testing.assert_array_equal(
+        found["near"].obs, answer[:, near : near + len(parts["near"]), : parts["near"].horizon]
+    )
+    assert found["far"].reward is None
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"window_id": None}, "has no window_id"),
+    ({"window_id": np.zeros(9, int)}, "must hold each of 0"),
+    ({"obs": np.zeros((2, 3, 4))}, "needed is"),
+    ({"obs": "ints"}, "needed are floats"),
+    ({"reward": np.zeros((1, 2, 3))}, "reward has shape"),
+])  # fmt: skip
+def test_wrong_answers_are_named(bench, tmp_path, change, message):
+    parts = questions(bench)
+    count = sum(len(windows) for windows in parts.values())
+    good = {"window_id": np.arange(count), "obs": np.zeros((1, count, bench.far.horizon, 3))}
+    if isinstance(change.get("obs"), str):
+        change = {"obs": good["obs"].astype(int)}
+    arrays = {k: v for k, v in {**good, **change}.items() if v is not None}
+    np.savez(tmp_path / "predictions.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        transport.read(tmp_path / "predictions.npz", parts)
+
+
+def test_a_running_mean_is_over_the_last_steps():
+    values = np.arange(20.0)
+    found = running_mean(values)
+    assert found[0] == 0 and found[3] == 1.5 and found[19] == np.mean(values[12:])
+
+
+@pytest.mark.parametrize("wrong", [{}, {"updates": 3, "minutes": 1.0}, {"updates": 0}])
+def test_a_budget_is_one_of_two(wrong):
+    with pytest.raises(ValueError, match="budget"):
+        Budget(**wrong)
+
+
+def test_a_budget_in_updates_is_spent_exactly():
+    assert list(Budget(updates=4)) == [0, 0.25, 0.5, 0.75]
+    assert 0 < len(list(Budget(minutes=1e-5)))

@@ -1,0 +1,77 @@
+import json
+
+import numpy as np
+import pytest
+
+TASK = ("--task", "pendulum-swingup", "--episodes", 30, "--action-repeat", 10, "--jobs", 1)
+
+
+@pytest.fixture(scope="module")
+def data(cli, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("horizon") / "with space" / "data"
+    assert cli("horizon.py", "record", *TASK, "--out", folder) == 0
+    return folder
+
+
+def test_record_fit_score_and_compare(cli, data, tmp_path, capsys):
+    fitted, out = tmp_path / "mlp", tmp_path / "results"
+    score = ("horizon.py", "score", "--data", data, "--out", out, "--jobs", 1, "--model")
+    fit = ("horizon.py", "fit", "--data", data, "--updates", 20)
+    assert cli(*fit, "--model", "mlp", "--out", fitted) == 0
+    assert cli(*score, fitted) == 0
+    assert cli(*score, "linear") == 0
+    assert cli("horizon.py", "compare", out) == 0
+    report = json.loads((out / "mlp.json").read_text())
+    assert report["horizons"] == [1, 2, 4, 8, 16, 32, 64]
+    assert report["env_steps"][0] == 10 and report["seconds"][0] == pytest.approx(0.2)
+    entry = report["metrics"]["nrmse_median"]["8"]
+    assert entry["lo"] <= entry["value"] <= entry["hi"]
+    assert report["floor"]["exact"] == 0.0 and "median" in report["floor"]["lyapunov"]
+    with np.load(out / "mlp.npz") as file:
+        assert file["far/nrmse"].dtype == np.float16 and file["far/nrmse"].shape == (10, 7)
+    pairs = json.loads((out / "paired.json").read_text())
+    assert {(pair["left"], pair["right"]) for pair in pairs} == {("mlp", "linear")}
+    assert (out / "compare.png").stat().st_size > 10_000
+    rows = json.loads((out / "linear.rows.json").read_text())
+    assert {"nrmse_median", "trusted_horizon", "crps"} <= {row["what"] for row in rows}
+    assert "| linear |" in capsys.readouterr().out
+
+
+def test_another_framework_answers_in_files(cli, data, tmp_path):
+    queries, answers, out = tmp_path / "queries.npz", tmp_path / "theirs.npz", tmp_path / "results"
+    assert cli("horizon.py", "score", "--data", data, "--export", queries) == 0
+    with np.load(queries) as file:  # persistence, in plain numpy
+        count, longest = file["action"].shape[:2]
+        obs = np.repeat(file["context_obs"][None, :, -1:], longest, axis=2)
+        np.savez(answers, window_id=file["window_id"], obs=obs)
+    score = ("horizon.py", "score", "--data", data, "--out", out, "--jobs", 1)
+    assert cli(*score, "--import", answers) == 0
+    assert cli(*score, "--model", "persistence") == 0
+    theirs, ours = (
+        json.loads((out / f"{name}.json").read_text())["metrics"]["nrmse_rms"]
+        for name in ("theirs", "persistence")
+    )
+    assert theirs == ours and count == 60
+
+
+def test_wrong_names_have_a_plain_answer(cli, data, tmp_path):
+    record = ("horizon.py", "record", "--task", "pendulum-swingup", "--out", tmp_path / "x")
+    assert "must be noise, excited or agent" in str(cli(*record, "--behaviour", "wild"))
+    fit = ("horizon.py", "fit", "--data", data, "--updates", 1, "--model")
+    assert "did you mean mlp" in str(cli(*fit, "mpl"))
+    score = ("horizon.py", "score", "--data", data, "--out", tmp_path / "y", "--model")
+    assert "did you mean linear" in str(cli(*score, "liner"))
+    assert "needs --out" in str(cli("horizon.py", "score", "--data", data))
+    assert "no finished recording" in str(cli(*fit[:2], "--data", tmp_path, "--model", "mlp"))
+
+
+def test_a_trained_run_is_scored_and_recorded(cli, finished, tmp_path):
+    folder = tmp_path / "agent"
+    record = ("horizon.py", "record", "--task", "cartpole-balance", "--action-repeat", 4)
+    behaviour = ("--behaviour", f"agent:{finished}", "--episodes", 24, "--jobs", 1)
+    assert cli(*record, *behaviour, "--out", folder) == 0
+    score = ("horizon.py", "score", "--data", folder, "--out", tmp_path / "out", "--jobs", 1)
+    assert cli(*score, "--model", finished, "--name", "flat") == 0
+    report = json.loads((tmp_path / "out" / "flat.json").read_text())
+    assert report["samples"] == 19 and isinstance(report["trusted"]["calibration"], int)
+    assert {row["x"] for row in json.loads((tmp_path / "out" / "flat.rows.json").read_text())}
