@@ -1,11 +1,9 @@
 """Every number of a run, with its unit. Frozen, checked when it is made, saved as `config.json`.
 
-The defaults are DreamerV3's (Hafner et al. 2025; public code of 2026). A preset changes sizes, a
-recipe fixes the numbers that a published score depends on.
+The defaults are DreamerV3's (Hafner et al. 2025; public code of 2026).
 """
 
 import dataclasses
-import difflib
 import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -48,12 +46,23 @@ class WorldConfig:
     """Channels of the convolutions for pixels, in each stage a multiple of it."""
     bins: int = 255
     """Bins of the two-hot reward head; odd."""
+    residual: bool = False
+    """State observations: the simulator carries the observation beside the code and predicts its
+    change, so that the code need not hold it."""
+    learned_scale: bool = False
+    """State observations: the reconstruction has a learned deviation for each entry instead of
+    one."""
+    selffed: int = 0
+    """Agent steps of the simulator's own rollouts that its decoder and reward are held to, from
+    every so manieth posterior of a window; 0 is none."""
     unimix: float = 0.01
     """Share of the uniform distribution in every categorical."""
     free_nats: float = 1.0
     """Nats a step below which the KL terms teach nothing."""
     recon_scale: float = 1.0
     """Weight of the reconstruction loss."""
+    selffed_scale: float = 1.0
+    """Weight of the loss along own rollouts, whose reconstruction is weighted as the other one."""
     reward_scale: float = 1.0
     """Weight of the reward loss."""
     continue_scale: float = 1.0
@@ -221,6 +230,15 @@ def check(config: Config) -> None:
             f"--world.depth {world.depth} times 4 is not a multiple of --world.blocks "
             f"{world.blocks}; set --world.depth to a multiple of {world.blocks}"
         )
+    if config.obs == "pixels" and (world.residual or world.learned_scale):
+        raise ValueError(
+            "--world.residual and --world.learned_scale are for state observations; leave them "
+            "False for pixels"
+        )
+    if world.selffed > replay.length:
+        raise ValueError(
+            f"--world.selffed is {world.selffed}; it must fit into --replay.length {replay.length}"
+        )
     if config.obs == "pixels" and config.size % 16:
         raise ValueError(
             f"--size {config.size} is not a multiple of 16; set it to {_multiples(config.size, 16)}"
@@ -242,99 +260,6 @@ def _numbers(config: Any, prefix: str = "") -> list[tuple[str, int | float]]:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             found.append((prefix + item.name, value))
     return found
-
-
-def _sized(deter: int, classes: int, **changes: Any) -> Config:
-    """DreamerV3's rule for its sizes: hidden = units = deter / 8, depth = classes."""
-    units = deter // 8
-    return Config(
-        world=WorldConfig(deter=deter, hidden=units, units=units, classes=classes, depth=classes),
-        behaviour=BehaviourConfig(units=units),
-        **changes,
-    )
-
-
-PRESETS: dict[str, Config] = {
-    "size1m": _sized(512, 4),
-    "size12m": _sized(2048, 16),
-    "size25m": _sized(3072, 24),
-    "size50m": _sized(4096, 32),
-    "size100m": _sized(6144, 48),
-    "size200m": _sized(8192, 64),
-    "size400m": _sized(12288, 96),
-    # Small and quick on two cores. What differs from DreamerV3 in kind, and why:
-    # docs/decisions/001-cpu-preset.md and 004-bits-of-the-code.md.
-    "cpu": Config(
-        steps=100_000,
-        envs=1,
-        prefill=1_000,
-        replay=ReplayConfig(batch=16, length=16, ratio=128.0),
-        world=WorldConfig(
-            deter=128,
-            hidden=64,
-            units=64,
-            groups=32,
-            classes=4,
-            blocks=1,
-            depth=8,
-            bins=63,
-            recon_scale=30.0,
-        ),
-        behaviour=BehaviourConfig(
-            units=64,
-            layers=2,
-            bins=63,
-            horizon=100.0,
-            gradient="dynamics",
-            entropy=1e-2,
-            slow_rate=0.05,
-        ),
-        optimizer=OptimizerConfig(learning_rate=2e-3, warmup=200),
-    ),
-    # Runs the whole path in seconds; learns nothing worth looking at.
-    "debug": Config(
-        steps=2_000,
-        envs=2,
-        prefill=200,
-        eval_every=1_000,
-        eval_episodes=1,
-        checkpoint_every=500,
-        log_every=200,
-        video=False,
-        replay=ReplayConfig(capacity=5_000, batch=4, length=16, ratio=8.0),
-        world=WorldConfig(deter=32, hidden=16, units=16, groups=4, classes=4, blocks=4, depth=2),
-        behaviour=BehaviourConfig(units=16, layers=1, imagine_length=5),
-    ),
-}
-
-# What a published score depends on. With a recipe none of these can be changed by a flag.
-RECIPES: dict[str, dict[str, Any]] = {
-    "dmc_proprio": {"obs": "state", "action_repeat": 2, "replay.ratio": 512.0},
-    "dmc_vision": {"obs": "pixels", "size": 64, "action_repeat": 2, "replay.ratio": 512.0},
-}
-
-
-def preset(name: str, recipe: str | None = None) -> Config:
-    """A preset, with the fixed numbers of a recipe put in. Raises ValueError with near names."""
-    config = PRESETS[_known(name, PRESETS, "preset")]
-    if recipe is not None:
-        for path, value in RECIPES[_known(recipe, RECIPES, "recipe")].items():
-            config = with_field(config, path, value)
-    return config
-
-
-def check_recipe(config: Config, recipe: str) -> None:
-    """Raises ValueError if a number that the recipe fixes was changed."""
-    fixed = RECIPES[_known(recipe, RECIPES, "recipe")]
-    values = flatten(config)
-    changed = {path: values[path] for path, value in fixed.items() if values[path] != value}
-    if changed:
-        wanted = ", ".join(f"--{path} {fixed[path]}" for path in changed)
-        found = ", ".join(f"--{path} {value}" for path, value in changed.items())
-        raise ValueError(
-            f"recipe {recipe} needs {wanted}, found {found}; "
-            "published scores hold for the recipe only: leave it out to change them"
-        )
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -377,10 +302,3 @@ def from_flat(flat: dict[str, Any]) -> Config:
         "optimizer": OptimizerConfig,
     }
     return Config(**top, **{room: classes[room](**values) for room, values in parts.items()})
-
-
-def _known(name: str, names: dict[str, Any], what: str) -> str:
-    if name in names:
-        return name
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or list(names)
-    raise ValueError(f"unknown {what} {name!r}; did you mean {', '.join(near)}?")

@@ -2,7 +2,7 @@
 
 Axes: B batch, T agent steps of a window (T1 = T + 1 observations), H imagined agent steps
 (H1 = H + 1), E environments, S samples, O observation, A action, D deterministic state,
-G groups x C classes of a code, F = D + G C features.
+G groups x C classes of a code, F features.
 
 Time: `obs[t]` is what the agent sees, `action[t]` is taken *from* `obs[t]`, and `reward[t]` and
 `is_terminal[t]` belong to *arriving* at `obs[t]`. Truncation ends an episode and is not terminal.
@@ -37,17 +37,25 @@ class Sequence(eqx.Module):
 
 
 class Latent(eqx.Module):
-    """The simulator's state: a deterministic memory and a discrete code drawn from `logits`."""
+    """The simulator's state: a deterministic memory and a discrete code drawn from `logits`.
+
+    With the residual path the observation goes along, in symlog space: as it was seen, or as the
+    simulator expects it.
+    """
 
     deter: Float[Array, "*B D"]
     code: Float[Array, "*B G C"]  # one-hot, straight-through gradient
     logits: Float[Array, "*B G C"]  # of the distribution that the code was drawn from
+    obs: Float[Array, "*B O"] | None = None
 
     @property
     def features(self) -> Float[Array, "*B F"]:
-        """What heads and policies read: memory and code side by side, F = D + G C."""
+        """What heads and policies read, side by side: F = D + G C, or D + G C + O."""
         code = self.code.reshape(*self.code.shape[:-2], -1)
-        return jnp.concatenate([self.deter, code], axis=-1)
+        parts = [self.deter, code]
+        if self.obs is not None:
+            parts.append(self.obs.astype(self.deter.dtype))
+        return jnp.concatenate(parts, axis=-1)
 
 
 class Imagined(eqx.Module):

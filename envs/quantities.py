@@ -4,10 +4,9 @@ What a spectator would say of a moment: how fast, how high, how upright, how liv
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-
-from envs.layout import Field
 
 Quantity = Callable[[np.ndarray], np.ndarray]  # observations (..., O) -> (...)
 
@@ -37,9 +36,11 @@ _BY_DOMAIN: dict[str, dict[str, Quantity]] = {
 }
 
 
-def quantities(task: str, layout: Sequence[Field]) -> dict[str, Quantity]:
-    """By name. `energy` is there wherever velocities are seen: half the sum of their squares, as if
-    every inertia were one. The others are known for the suite's core domains only.
+def quantities(task: str, layout: Sequence[Any]) -> dict[str, Quantity]:
+    """By name; `layout` is the environment's, or a recording's.
+
+    `energy` is there wherever velocities are seen: half the sum of their squares, as if every
+    inertia were one. The others are known for the suite's core domains only.
     """
     found = dict(_BY_DOMAIN.get(task.partition("-")[0], {}))
     moving = [

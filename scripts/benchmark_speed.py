@@ -5,7 +5,6 @@ are timed one by one, each waited for; in training they overlap with the environ
 """
 
 import argparse
-import difflib
 import importlib.metadata
 import json
 import math
@@ -22,36 +21,14 @@ import jax.random as jr
 import numpy as np
 
 from dreamer_h.behaviour.actor_critic import imagination_losses, imagine
-from dreamer_h.config import PRESETS, Config, flatten, preset, with_field
+from dreamer_h.config import Config
 from dreamer_h.files import replacing
+from dreamer_h.presets import PRESETS, preset, with_settings
 from dreamer_h.train.runtime import run_script
 from dreamer_h.train.state import TrainState, init_state
 from dreamer_h.train.update import in_precision, make_update
 from dreamer_h.types import Sequence
 from dreamer_h.world.losses import batch_losses
-
-
-def configured(name: str, settings: list[str]) -> Config:
-    """The preset with `path=value` settings. Raises ValueError for wrong paths and types."""
-    config = preset(name)
-    known = flatten(config)
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        if not equals or path not in known:
-            near = difflib.get_close_matches(path, known, n=3, cutoff=0.4)
-            raise ValueError(f"--set {setting}: needed is path=value, with a path like {near}")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        if isinstance(known[path], float) and type(value) is int:
-            value = float(value)
-        if known[path] is not None and type(value) is not type(known[path]):
-            raise ValueError(
-                f"--set {setting}: {path} is {known[path]!r}, needed is a value like it"
-            )
-        config = with_field(config, path, value)
-    return config
 
 
 def random_batch(config: Config, obs: int, action: int) -> Sequence:
@@ -313,7 +290,7 @@ def main(arguments: list[str]) -> int:
     for name in ("updates", "obs", "action"):
         if getattr(chosen, name) < 1:
             raise ValueError(f"--{name} is {getattr(chosen, name)}; set it to at least 1")
-    config = configured(chosen.preset, chosen.set)
+    config = with_settings(preset(chosen.preset), chosen.set)
     found = benchmark(chosen.preset, config, chosen.obs, chosen.action, chosen.updates)
     print(json.dumps(found, indent=1))
     if chosen.rows is not None:

@@ -21,7 +21,6 @@ import numpy as np
 from tqdm import tqdm
 
 import envs
-from dreamer_h.config import PRESETS, preset
 from dreamer_h.files import replacing
 from dreamer_h.horizon import exchange, models, transport
 from dreamer_h.horizon.budget import Budget
@@ -47,6 +46,7 @@ from dreamer_h.horizon.score import (
 from dreamer_h.horizon.scored_files import read_reports, rows, save
 from dreamer_h.horizon.simulator import Simulator
 from dreamer_h.horizon.yardsticks import YARDSTICKS
+from dreamer_h.presets import PRESETS, preset, with_settings
 from dreamer_h.train.load import load_agent
 from dreamer_h.train.policy import Snapshots
 from dreamer_h.train.runtime import run_script, use_compilation_cache
@@ -103,6 +103,9 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--updates", type=int, help="budget that repeats exactly")
     parser.add_argument("--minutes", type=float, help="budget in minutes of this machine")
     parser.add_argument("--preset", default="cpu", help=f"of worlds: {', '.join(PRESETS)}")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="PATH=VALUE", help="fields of the world's config"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="default is <data>/models/<model>-<seed>")
 
@@ -119,7 +122,7 @@ def run_fit(chosen: argparse.Namespace) -> None:
             yield share
         bar.update(100 - bar.n)
 
-    config = replace(preset(chosen.preset), task=recording.task)
+    config = replace(with_settings(preset(chosen.preset), chosen.set), task=recording.task)
     models.fit(chosen.model, recording, budget, shown(), config, folder, seed=chosen.seed)
     bar.close()
     print(folder)

@@ -14,8 +14,9 @@ import imageio.v3 as iio
 import tyro
 
 import envs
-from dreamer_h.config import PRESETS, RECIPES, Config, check_recipe, flatten, preset
+from dreamer_h.config import Config, flatten
 from dreamer_h.files import replacing
+from dreamer_h.presets import PRESETS, RECIPES, check_recipe, preset
 from dreamer_h.train.collect import KeepsFailing
 from dreamer_h.train.evaluate import play_held_out, table
 from dreamer_h.train.interrupt import Interrupt

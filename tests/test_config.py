@@ -4,16 +4,8 @@ import re
 
 import pytest
 
-from dreamer_h.config import (
-    PRESETS,
-    RECIPES,
-    Config,
-    check_recipe,
-    flatten,
-    from_flat,
-    preset,
-    with_field,
-)
+from dreamer_h.config import Config, flatten, from_flat, with_field
+from dreamer_h.presets import PRESETS, RECIPES, check_recipe, preset, with_settings
 
 
 @pytest.mark.parametrize(
@@ -167,3 +159,25 @@ def test_a_pixel_decoder_that_its_blocks_do_not_divide_is_refused():
     assert config.world.depth * 4 % config.world.blocks == 0
     with pytest.raises(ValueError, match=re.escape("--world.depth")):
         with_field(with_field(config, "world.blocks", 8), "world.depth", 3)
+
+
+def test_settings_reach_the_config():
+    config = with_settings(
+        preset("debug"), ["replay.batch=8", "behaviour.gradient=dynamics", "replay.ratio=16"]
+    )
+    assert (config.replay.batch, config.replay.ratio) == (8, 16)
+    assert config.behaviour.gradient == "dynamics"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("replay.bach=8", "replay.batch"),
+        ("replay.batch", "path=value"),
+        ("replay.batch=many", "is 4"),
+        ("replay.batch=0", "at least 1"),
+    ],
+)
+def test_a_wrong_setting_is_explained(setting, message):
+    with pytest.raises(ValueError, match=message):
+        with_settings(preset("debug"), [setting])

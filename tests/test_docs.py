@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from dreamer_h.config import PRESETS, flatten
+from dreamer_h.config import flatten
+from dreamer_h.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 

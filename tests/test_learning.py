@@ -8,14 +8,8 @@ import pytest
 import toy
 
 import envs
-from dreamer_h.config import (
-    PRESETS,
-    BehaviourConfig,
-    Config,
-    OptimizerConfig,
-    ReplayConfig,
-    WorldConfig,
-)
+from dreamer_h.config import BehaviourConfig, Config, OptimizerConfig, ReplayConfig, WorldConfig
+from dreamer_h.presets import PRESETS
 from dreamer_h.train import loop
 from dreamer_h.train.act import act, init_memory
 from dreamer_h.train.evaluate import play_held_out

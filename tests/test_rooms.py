@@ -10,6 +10,7 @@ ORDER = [
     "types",
     "files",
     "config",
+    "presets",
     "nn",
     "replay",
     "world",

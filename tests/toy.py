@@ -9,7 +9,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from dreamer_h.config import Config, preset
+from dreamer_h.config import Config
+from dreamer_h.presets import preset
 from dreamer_h.train import update
 from dreamer_h.train.checkpoint import Checkpoints
 from dreamer_h.train.interrupt import Interrupt

@@ -15,13 +15,12 @@ import numpy as np
 
 from dreamer_h.files import replacing
 from dreamer_h.horizon.recording import (
-    ARRAYS,
-    RecordedEpisode,
     Recording,
     episode_path,
     load_recording,
     split_of,
 )
+from dreamer_h.replay.episode import FIELDS, Episode
 
 
 def to_minari(recording: Recording, name: str) -> Any:
@@ -33,20 +32,20 @@ def to_minari(recording: Recording, name: str) -> Any:
     splits = [episode["split"] for episode in recording.manifest["episodes"]]
     for number in range(len(splits)):
         e = recording.episode(number)
-        over = np.zeros(len(e), bool)
-        over[-1] = not e.is_terminal[-1]
+        over = [False] * (len(e) - 1) + [not e.is_terminal[-1]]
         buffers.append(
             EpisodeBuffer(
                 id=number,
                 seed=recording.manifest["episodes"][number]["env_seed"],
-                observations=e.obs,
-                actions=e.action,
-                rewards=e.reward[1:].astype(np.float64),
-                terminations=e.is_terminal[1:],
+                observations=list(e.obs),
+                actions=list(e.action),
+                rewards=e.reward[1:].astype(np.float64).tolist(),
+                terminations=e.is_terminal[1:].tolist(),
                 truncations=over,
             )
         )
-    size, action = buffers[0].observations.shape[1], buffers[0].actions.shape[1]
+    first = recording.episode(0)
+    size, action = first.obs.shape[1], first.action.shape[1]
     return minari.create_dataset_from_buffers(
         dataset_id=name,
         buffer=buffers,
@@ -59,13 +58,16 @@ def to_minari(recording: Recording, name: str) -> Any:
 
 
 def from_minari(name: str, folder: Path) -> Recording:
-    """Makes a recording of the local or remote Minari data set `name` in `folder`.
+    """Makes a recording of the local Minari data set `name` in `folder`.
 
-    Raises ValueError for spaces that are not a flat Box, and for fewer than three episodes.
+    Raises ValueError where there is none, for spaces that are not a flat Box, and for fewer than
+    three episodes.
     """
     import minari
 
-    data = minari.load_dataset(name, download=True)
+    if name not in minari.list_local_datasets():
+        raise ValueError(f"no local Minari data set {name}; get it with `minari download {name}`")
+    data = minari.load_dataset(name)
     spaces = (data.observation_space, data.action_space)
     if any(not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 for space in spaces):
         raise ValueError(f"{name} has spaces {spaces}; needed are flat boxes")
@@ -79,15 +81,15 @@ def from_minari(name: str, folder: Path) -> Recording:
     (folder / "episodes").mkdir(parents=True, exist_ok=True)
     described = []
     for number, found in enumerate(data.iterate_episodes()):
-        e = RecordedEpisode(
+        e = Episode(
             np.asarray(found.observations, np.float32),
             np.asarray(found.actions, np.float32),
             np.concatenate([[0.0], found.rewards]).astype(np.float32),
             np.concatenate([[False], found.terminations]),
-            {},
+            number,
         )
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **{array: getattr(e, array) for array in ARRAYS})
+        np.savez_compressed(buffer, **{array: getattr(e, array) for array in FIELDS})
         with replacing(episode_path(folder, number)) as file:
             file.write(buffer.getvalue())
         digest = hashlib.sha256(buffer.getvalue()).hexdigest()

@@ -58,7 +58,8 @@ class Excited:
     def _periodic(self):
         amplitude = self._rng.uniform(0.2, 1.0, self.action)
         phase = self._rng.uniform(0.0, 2 * np.pi, self.action)
-        period = np.exp(self._rng.uniform(*np.log(PERIOD), self.action))
+        least, most = np.log(PERIOD)
+        period = np.exp(self._rng.uniform(least, most, self.action))
         return lambda age: amplitude * np.sin(phase + 2 * np.pi * age / period)
 
     def _correlated(self):

@@ -10,7 +10,8 @@ lyapunov       how fast neighbours part (1/s): Benettin et al. (1980), along the
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -62,9 +63,8 @@ def state_std(make_physics: MakePhysics, recording: Recording, episodes: int = 2
     """(V,) deviation of the physics' state over training episodes; 0 where nothing moves."""
     physics, since, rows = make_physics(), None, []
     for number in recording.numbers("train")[:episodes]:
-        episode = recording.episode(number)
-        for i in range(0, len(next(iter(episode.moments.values()))), 4):
-            physics.restore(episode.moment(i))
+        for moment in recording.read(number)[1][::4]:
+            physics.restore(moment)
             since = physics.place() if since is None else since
             rows.append(physics.displacement(since))
     return np.std(rows, axis=0)
@@ -106,20 +106,8 @@ def measure(
 ) -> Floor:
     """The floor of these windows, over `jobs` processes. `dt` is seconds per agent step."""
     assert windows.moments, "the physics' state was not recorded"
-    work = [
-        (
-            make_physics,
-            windows.moments[w],
-            windows.action[w],
-            windows.future_obs[w],
-            scale,
-            std,
-            dt,
-            w,
-        )
-        for w in range(len(windows))
-    ]
-    found = spread(_measure_window, work, jobs, progress)
+    tools = partial(_tools, make_physics, windows, scale, std, dt)
+    found = spread(tools, _measure_window, list(range(len(windows))), jobs, progress)
     exact, rounded, perturbed, noise, lyapunov = zip(*found, strict=True)
     return Floor(
         np.stack(exact), np.stack(rounded), np.stack(perturbed), np.stack(noise, axis=1),
@@ -127,14 +115,14 @@ def measure(
     )  # fmt: skip
 
 
-@cache
-def _made(make_physics: MakePhysics) -> Physics:
-    return make_physics()
+def _tools(make_physics: MakePhysics, *others: Any) -> tuple:
+    return make_physics(), *others
 
 
-def _measure_window(job: tuple) -> tuple:
-    make_physics, moment, action, future, scale, std, dt, number = job
-    physics = _made(make_physics)
+def _measure_window(tools: tuple, number: int) -> tuple:
+    physics, windows, scale, std, dt = tools
+    moment, action = windows.moments[number], windows.action[number]
+    future = windows.future_obs[number]
     rng = np.random.default_rng(number)
 
     def error(obs: np.ndarray) -> np.ndarray:

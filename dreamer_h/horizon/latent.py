@@ -1,6 +1,6 @@
 """Our own simulator as a `Simulator`: samples of its latent paths, decoded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -69,7 +69,7 @@ def _imagine(world, latent, action, samples, seed):
         code_key, key = jr.split(key)
         # the last observation leaves the code uncertain: each sample starts from its own draw
         code = world.level.code(latent.logits).sample(code_key).astype(latent.code.dtype)
-        latent = Latent(latent.deter, code, latent.logits)
+        latent = replace(latent, code=code)
 
         def step(latent, inputs):
             now, step_key = inputs

@@ -44,11 +44,11 @@ def _blocks(forecast: Forecast, windows: Windows) -> Iterator[tuple[np.ndarray, 
 
 
 def _block(samples: np.ndarray, truth: np.ndarray, scale: Scale) -> Errors:
-    finite = np.isfinite(samples).all(axis=(0, 3))
+    finite = np.asarray(np.isfinite(samples).all(axis=(0, 3)))
     samples = np.where(finite[None, :, :, None], samples, 0.0).astype(np.float64)
     square = scale.difference(scale.centre(samples), truth) ** 2
     away = scale.difference(samples, truth)  # (S, W, H, K)
-    found = {
+    found: Errors = {
         "nrmse": np.sqrt(square.mean(axis=-1)),
         **{
             f"nrmse/{kind}": np.sqrt(square[..., places].mean(axis=-1))
@@ -61,13 +61,15 @@ def _block(samples: np.ndarray, truth: np.ndarray, scale: Scale) -> Errors:
         found["energy"] = energy_score(away) / np.sqrt(len(scale.kept))
         found["spread"] = away.var(axis=0, ddof=1).mean(axis=-1)
         low, high = away.min(axis=0), away.max(axis=0)
-        found["covered"] = ((low <= 0) & (high >= 0)).mean(axis=-1)
+        inside = np.asarray((low <= 0) & (high >= 0))
+        found["covered"] = inside.mean(axis=-1)
         # one entry a window, in turn: independent draws for the test of the coverage
         turn = np.arange(len(truth)) % len(scale.kept)
-        found["hit"] = ((low <= 0) & (high >= 0))[np.arange(len(truth)), :, turn].astype(float)
+        found["hit"] = inside[np.arange(len(truth)), :, turn].astype(float)
         found["width"] = (high - low).mean(axis=-1)
     found = {name: np.where(finite, value, np.inf) for name, value in found.items()}
-    return found | {"finite": finite.astype(np.float64)}
+    found["finite"] = finite.astype(np.float64)
+    return found
 
 
 def crps(away: np.ndarray, period: np.ndarray) -> np.ndarray:

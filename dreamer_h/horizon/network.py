@@ -8,7 +8,7 @@ steps, `mlp_selffed` its own rollouts of eight (Talvitie 2017), `ensemble` five 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -18,10 +18,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dreamer_h.horizon.recording import RecordedEpisode
 from dreamer_h.horizon.scale import Scale
 from dreamer_h.horizon.simulator import Context, Forecast
 from dreamer_h.nn.layers import MLP, Linear
+from dreamer_h.replay.episode import Episode
 
 UNITS, LAYERS = 512, 3
 BATCH = 256
@@ -100,9 +100,7 @@ def _rollout(network, x, action):
     return jax.vmap(member)(network, x)
 
 
-def blank(
-    episodes: list[RecordedEpisode], scale: Scale, members: int, *, seed: int
-) -> NetworkSimulator:
+def blank(episodes: list[Episode], scale: Scale, members: int, *, seed: int) -> NetworkSimulator:
     """Networks that have learned nothing."""
     make = lambda key: Network(scale, episodes[0].action.shape[-1], key=key)
     network = eqx.filter_vmap(make)(jr.split(jr.key(seed), members))
@@ -110,7 +108,7 @@ def blank(
 
 
 def fit(
-    episodes: list[RecordedEpisode],
+    episodes: list[Episode],
     scale: Scale,
     shares: Iterable[float],
     *,
@@ -129,7 +127,7 @@ def fit(
         [np.arange(end - len(e.obs), end - steps) for e, end in zip(episodes, ends, strict=True)]
     )
     unit = np.float32(max(reward.std(), 1e-3))
-    network, moments = simulator.network, CHAIN.init(simulator.network)
+    network, moments = simulator.network, CHAIN.init(cast(optax.Params, simulator.network))
     rng = np.random.default_rng(seed)
     for share in shares:
         window = starts[rng.integers(len(starts), size=(members, BATCH))][..., None]

@@ -10,24 +10,21 @@ import numpy as np
 import optax
 
 from dreamer_h.config import Config
-from dreamer_h.horizon.recording import RecordedEpisode
 from dreamer_h.nn.optimizer import laprop
 from dreamer_h.replay.episode import Episode
 from dreamer_h.replay.ring import Ring
 from dreamer_h.replay.sampler import sample
-from dreamer_h.world.losses import batch_losses
+from dreamer_h.world.losses import batch_losses, scales
 from dreamer_h.world.world import World
 
 
-def blank(episodes: list[RecordedEpisode], config: Config, *, seed: int) -> World:
+def blank(episodes: list[Episode], config: Config, *, seed: int) -> World:
     """A world that has learned nothing."""
     obs = jax.ShapeDtypeStruct(episodes[0].obs.shape[1:], episodes[0].obs.dtype)
     return World(obs, episodes[0].action.shape[-1], config.world, key=jr.key(seed))
 
 
-def fit(
-    episodes: list[RecordedEpisode], config: Config, shares: Iterable[float], *, seed: int
-) -> World:
+def fit(episodes: list[Episode], config: Config, shares: Iterable[float], *, seed: int) -> World:
     """Trains a world on windows of the episodes, as a run does while it collects them."""
     world, ring = blank(episodes, config, seed=seed), filled(episodes)
     chain = laprop(
@@ -46,7 +43,7 @@ def fit(
     return world
 
 
-def filled(episodes: list[RecordedEpisode]) -> Ring:
+def filled(episodes: list[Episode]) -> Ring:
     """The episodes as a replay memory."""
     first = episodes[0]
     steps = sum(len(episode) for episode in episodes)
@@ -58,8 +55,7 @@ def filled(episodes: list[RecordedEpisode]) -> Ring:
 
 def make_update(config: Config, chain: optax.GradientTransformation) -> Callable:
     """`(world, moments, batch, seed, count) -> (world, moments, loss)`; the first two donated."""
-    scale = {name: getattr(config.world, f"{name}_scale") for name in
-             ("recon", "reward", "continue", "dyn", "rep")}  # fmt: skip
+    scale = scales(config.world)
 
     def total(world, batch, key):
         losses, _, _ = batch_losses(
@@ -67,6 +63,7 @@ def make_update(config: Config, chain: optax.GradientTransformation) -> Callable
             batch,
             horizon=config.behaviour.horizon,
             free_nats=config.world.free_nats,
+            selffed=config.world.selffed,
             key=key,
         )
         assert losses.keys() == scale.keys()

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import numpy as np
 
 from dreamer_h.files import remove_stale, replacing
 from dreamer_h.horizon.parallel import Progress, spread
-from dreamer_h.horizon.recording import ARRAYS, Recording, episode_path, load_recording, split_of
+from dreamer_h.horizon.recording import Recording, episode_path, load_recording, split_of
+from dreamer_h.replay.episode import FIELDS
 from dreamer_h.types import Policy
 
 VERSIONS = ("numpy", "mujoco", "dm-control", "gymnasium")
@@ -51,7 +52,7 @@ def record(plan: Plan, folder: Path, *, jobs: int, progress: Progress = iter) ->
     remove_stale(folder / "episodes")
     _claim(plan, folder)
     numbers = [n for n in range(plan.episodes) if not episode_path(folder, n).exists()]
-    spread(_record_episode, [(plan, folder, number) for number in numbers], jobs, progress)
+    spread(partial(_tools, plan), partial(_record_episode, folder), numbers, jobs, progress)
     with replacing(folder / "manifest.json") as file:
         file.write(json.dumps(_manifest(plan, folder), indent=1).encode())
     return load_recording(folder)
@@ -65,17 +66,14 @@ def _claim(plan: Plan, folder: Path) -> None:
         file.write(json.dumps(plan.described()).encode())
 
 
-@cache
-def _made(make: Callable) -> Any:
-    """One environment and one policy in each process."""
-    return make()
+def _tools(plan: Plan) -> tuple[Plan, gym.Env, Policy]:
+    return plan, plan.make_env(), plan.make_policy()
 
 
-def _record_episode(job: tuple[Plan, Path, int]) -> int:
-    plan, folder, number = job
-    env, policy = _made(plan.make_env), _made(plan.make_policy)
+def _record_episode(folder: Path, tools: tuple[Plan, gym.Env, Policy], number: int) -> int:
+    plan, env, policy = tools
     env_seed, policy_seed = seeds(plan.seed, number)
-    arrays = play(env, policy, env_seed, policy_seed, plan.tick)
+    arrays: dict[str, Any] = play(env, policy, env_seed, policy_seed, plan.tick)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     with replacing(episode_path(folder, number)) as file:
@@ -107,14 +105,16 @@ def play(
             rows[name].append(value)
         ended = terminated or truncated
     dtypes = {"obs": np.float32, "action": np.float32, "reward": np.float32, "is_terminal": bool}
-    arrays = {name: np.asarray(rows[name], dtypes[name]) for name in ARRAYS}
+    arrays = {name: np.asarray(rows[name], dtypes[name]) for name in FIELDS}
     for name in moments[0] if moments else ():
         arrays[f"moment/{name}"] = np.stack([moment[name] for moment in moments])
     return arrays
 
 
 def _manifest(plan: Plan, folder: Path) -> dict[str, Any]:
-    bare: Any = _made(plan.make_env).unwrapped
+    env = plan.make_env()
+    env.close()
+    bare: Any = env.unwrapped
     with np.load(episode_path(folder, 0), allow_pickle=False) as file:
         size, restartable = file["obs"].shape[1], any(n.startswith("moment/") for n in file.files)
     layout = [field._asdict() for field in getattr(bare, "layout", ())]

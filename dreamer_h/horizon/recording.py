@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dreamer_h.replay.episode import FIELDS, Episode
 from dreamer_h.types import Moment
 
 Split = Literal["train", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("train", "calibration", "test")
-ARRAYS = ("obs", "action", "reward", "is_terminal")
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,6 @@ class Field:
     start: int
     stop: int
     kind: str
-
-
-@dataclass(frozen=True)
-class RecordedEpisode:
-    """L agent steps: obs (L+1, O), action (L, A), reward (L+1,), as in `dreamer_h.types`."""
-
-    obs: np.ndarray
-    action: np.ndarray
-    reward: np.ndarray
-    is_terminal: np.ndarray
-    moments: Moment  # leaves (N, ...), at agent steps 0, tick, 2 tick, ...
-
-    def __len__(self) -> int:
-        return len(self.action)
-
-    def moment(self, index: int) -> Moment:
-        """The physics' state at agent step `index * tick`."""
-        return {name: value[index] for name, value in self.moments.items()}
 
 
 @dataclass(frozen=True)
@@ -94,32 +76,37 @@ class Recording:
             i for i, episode in enumerate(self.manifest["episodes"]) if episode["split"] == split
         ]
 
-    def episode(self, number: int) -> RecordedEpisode:
-        """Raises ValueError where the file is not the one that the manifest describes."""
+    def read(self, number: int) -> tuple[Episode, list[Moment]]:
+        """An episode, and the physics' states at 0, tick, 2 tick, ... where they were recorded.
+
+        Raises ValueError where the file is not the one that the manifest describes.
+        """
         path = episode_path(self.folder, number)
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != self.manifest["episodes"][number]["sha256"]:
             raise ValueError(f"{path} is not what {self.folder}/manifest.json says; record it anew")
-        return read_episode(path)
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        stacked = {
+            name.removeprefix("moment/"): value
+            for name, value in arrays.items()
+            if name.startswith("moment/")
+        }
+        count = len(next(iter(stacked.values()), ()))
+        moments = [{name: value[i] for name, value in stacked.items()} for i in range(count)]
+        return Episode(**{name: arrays[name] for name in FIELDS}, id=number), moments
+
+    def episode(self, number: int) -> Episode:
+        return self.read(number)[0]
 
     @cached_property
-    def train(self) -> list[RecordedEpisode]:
+    def train(self) -> list[Episode]:
         """The training episodes, all in memory."""
         return [self.episode(number) for number in self.numbers("train")]
 
 
 def episode_path(folder: Path, number: int) -> Path:
     return folder / "episodes" / f"{number:05d}.npz"
-
-
-def read_episode(path: Path) -> RecordedEpisode:
-    with np.load(path, allow_pickle=False) as file:
-        moments = {
-            name.removeprefix("moment/"): file[name]
-            for name in file.files
-            if name.startswith("moment/")
-        }
-        return RecordedEpisode(**{name: file[name] for name in ARRAYS}, moments=moments)
 
 
 def load_recording(folder: Path) -> Recording:

@@ -29,8 +29,8 @@ def report(
         if metric.split("/")[0] in ROOTED:
             for statistic, function in STATISTICS.items():
                 kind, slash, group = metric.partition("/")
-                name = f"{kind}_{statistic}{slash}{group}"
-                metrics[name] = _curve(scored, metric, function, bench)
+                summary = f"{kind}_{statistic}{slash}{group}"
+                metrics[summary] = _curve(scored, metric, function, bench)
         else:
             metrics[metric] = _curve(scored, metric, mean, bench)
     metrics["crps_skill"], metrics["control"] = {}, {}

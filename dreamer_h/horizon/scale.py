@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dreamer_h.horizon.recording import Field, RecordedEpisode
+from dreamer_h.horizon.recording import Field
+from dreamer_h.replay.episode import Episode
 
 KINDS = ("position", "angle", "velocity", "contact", "other")
 
@@ -23,7 +24,7 @@ class Scale:
     kind: tuple[str, ...]  # of each kept entry
 
     @classmethod
-    def fit(cls, episodes: list[RecordedEpisode], layout: tuple[Field, ...]) -> "Scale":
+    def fit(cls, episodes: list[Episode], layout: tuple[Field, ...]) -> "Scale":
         """Raises ValueError if no entry of the training observations ever changes."""
         obs = np.concatenate([episode.obs for episode in episodes]).astype(np.float64)
         kinds = np.array([field.kind for field in layout for _ in range(field.start, field.stop)])

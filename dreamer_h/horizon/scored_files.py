@@ -27,6 +27,7 @@ def save(folder: Path, report: dict[str, Any], scored: Scored, bench: Benchmark)
     folder.mkdir(parents=True, exist_ok=True)
     place = [h - 1 for h in bench.horizons]
     close = [h - 1 for h in bench.horizons if h <= bench.near.horizon]
+    arrays: dict[str, Any]
     arrays = {f"far/{name}": errors[:, place] for name, errors in scored.far.items()}
     arrays |= {f"near/{name}": errors[:, close] for name, errors in scored.near.items()}
     arrays = {name: array.astype(np.float16) for name, array in arrays.items()}
@@ -81,7 +82,7 @@ def _numbers(entry: dict[str, Any]) -> dict[str, Any]:
     return {name: entry.get(name) for name in ("value", "lo", "hi")}
 
 
-def _single(what: str, own: dict[str, Any], value: float, unit: str) -> dict[str, Any]:
+def _single(what: str, own: dict[str, Any], value: float | int, unit: str) -> dict[str, Any]:
     return {"what": what, **own, "x": None, "value": value, "lo": None, "hi": None, "unit": unit}
 
 

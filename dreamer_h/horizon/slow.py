@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 
 from dreamer_h.horizon.metrics import Errors
-from dreamer_h.horizon.recording import RecordedEpisode
 from dreamer_h.horizon.simulator import Forecast
 from dreamer_h.horizon.windows import Windows
+from dreamer_h.replay.episode import Episode
 
 MEANS = 8  # agent steps
 
@@ -19,7 +19,7 @@ Quantities = dict[str, Callable[[np.ndarray], np.ndarray]]  # (..., O) -> (...)
 
 
 def slow_errors(
-    forecast: Forecast, windows: Windows, quantities: Quantities, train: list[RecordedEpisode]
+    forecast: Forecast, windows: Windows, quantities: Quantities, train: list[Episode]
 ) -> Errors:
     """`slow/<name>` (W, H): error of the mean over the last steps, in its training deviations.
 

@@ -56,9 +56,9 @@ def choose(
     """`per_episode` windows in every episode that is long enough, spread evenly over it."""
     tick = recording.tick
     first = -(-context // tick) * tick
-    places = []
+    places, moments = [], []
     for number in recording.numbers(split):
-        episode = recording.episode(number)
+        episode, recorded = recording.read(number)
         last = (len(episode) - horizon) // tick * tick
         if last < first:
             continue
@@ -67,11 +67,11 @@ def choose(
         fractions = (np.arange(per_episode) + offset) / per_episode
         starts = first + (fractions * (last - first) / tick).round().astype(int) * tick
         places += [(number, episode, int(start)) for start in np.unique(starts)]
+        moments += [recorded[start // tick] for start in np.unique(starts) if recorded]
     if not places:
         raise ValueError(
             f"no {split} episode holds {context} steps of context and {horizon} to predict"
         )
-    moments = [e.moment(s // tick) for _, e, s in places if e.moments]
     return replace(cut(places, horizon, context=context), moments=moments)
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from dreamer_h.horizon.recording import RecordedEpisode
 from dreamer_h.horizon.scale import Scale
 from dreamer_h.horizon.simulator import Context, Forecast
+from dreamer_h.replay.episode import Episode
 
 ANALOG_ACTIONS = 5  # agent steps of action by which a past situation is recognised
 RIDGE = 1e-3
@@ -22,7 +22,7 @@ class Mean:
     reward: float
 
     @classmethod
-    def fit(cls, episodes: list[RecordedEpisode], scale: Scale) -> "Mean":
+    def fit(cls, episodes: list[Episode], scale: Scale) -> "Mean":
         obs = np.concatenate([episode.obs for episode in episodes]).mean(axis=0, dtype=np.float64)
         obs[scale.kept] = scale.mean
         return cls(obs, _mean_reward(episodes))
@@ -49,7 +49,7 @@ class Climatology:
     reward: np.ndarray  # (N,)
 
     @classmethod
-    def fit(cls, episodes: list[RecordedEpisode], scale: Scale) -> "Climatology":
+    def fit(cls, episodes: list[Episode], scale: Scale) -> "Climatology":
         obs = np.concatenate([episode.obs[1:] for episode in episodes])
         return cls(obs, np.concatenate([episode.reward[1:] for episode in episodes]))
 
@@ -73,7 +73,7 @@ class Persistence:
     reward: float
 
     @classmethod
-    def fit(cls, episodes: list[RecordedEpisode], scale: Scale) -> "Persistence":
+    def fit(cls, episodes: list[Episode], scale: Scale) -> "Persistence":
         return cls(_mean_reward(episodes))
 
     def start(self, context: Context, *, seed: int) -> np.ndarray:
@@ -98,7 +98,7 @@ class Linear:
     weight: np.ndarray  # (1 + K + A, K + 1)
 
     @classmethod
-    def fit(cls, episodes: list[RecordedEpisode], scale: Scale) -> "Linear":
+    def fit(cls, episodes: list[Episode], scale: Scale) -> "Linear":
         inputs, targets = [], []
         rest = episodes[0].obs[0].astype(np.float64)
         for episode in episodes:
@@ -140,10 +140,10 @@ class Nearest:
     """
 
     scale: Scale
-    episodes: list[RecordedEpisode]
+    episodes: list[Episode]
 
     @classmethod
-    def fit(cls, episodes: list[RecordedEpisode], scale: Scale) -> "Nearest":
+    def fit(cls, episodes: list[Episode], scale: Scale) -> "Nearest":
         return cls(scale, episodes)
 
     def start(self, context: Context, *, seed: int) -> np.ndarray:
@@ -192,7 +192,7 @@ YARDSTICKS = {
 }
 
 
-def _mean_reward(episodes: list[RecordedEpisode]) -> float:
+def _mean_reward(episodes: list[Episode]) -> float:
     return float(np.concatenate([episode.reward[1:] for episode in episodes]).mean())
 
 

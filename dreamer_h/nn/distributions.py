@@ -106,9 +106,13 @@ class TwoHot(eqx.Module):
 
 
 class Symlog(eqx.Module):
-    """A vector predicted by its mean in symlog space; `mean` is in physical units."""
+    """A vector predicted by its mean in symlog space; `mean` is in physical units.
+
+    `log_scale` is the logarithm of each entry's deviation there; None is the plain squared error.
+    """
 
     output: Float[Array, "*B O"]
+    log_scale: Float[Array, " O"] | None = None
 
     @property
     def mean(self) -> Float[Array, "*B O"]:
@@ -117,8 +121,12 @@ class Symlog(eqx.Module):
     mode = mean
 
     def loss(self, target: Float[Array, "*B O"]) -> Float[Array, "*B"]:
-        """Squared error in symlog space, summed over the vector."""
-        return jnp.sum(jnp.square(self.output - symlog(target)), axis=-1)
+        """Squared error in symlog space, or Gaussian nats (without their constant), summed."""
+        error = self.output - symlog(target)
+        if self.log_scale is None:
+            return jnp.sum(jnp.square(error), axis=-1)
+        scaled = jnp.square(error * jnp.exp(-self.log_scale))
+        return jnp.sum(0.5 * scaled + self.log_scale, axis=-1)
 
 
 class Pixels(eqx.Module):

@@ -23,7 +23,7 @@ class Memory(eqx.Module):
 def init_memory(agent: Agent, environments: int, action: int) -> Memory:
     """Zeros: the first step of an episode forgets anyway."""
     latent = jax.tree.map(
-        lambda leaf: jnp.zeros((environments, *leaf.shape), leaf.dtype), agent.world.level.initial()
+        lambda leaf: jnp.zeros((environments, *leaf.shape), leaf.dtype), agent.world.initial()
     )
     return Memory(latent, jnp.zeros((environments, action), jnp.float32))
 

@@ -43,11 +43,8 @@ class TrainState(eqx.Module):
 def init_agent(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> Agent:
     """A fresh agent for observations of this shape and `action` action dimensions."""
     world_key, behaviour_key = jr.split(jr.key(config.seed))
-    features = config.world.deter + config.world.groups * config.world.classes
-    return Agent(
-        World(obs, action, config.world, key=world_key),
-        ActorCritic(features, action, config.behaviour, key=behaviour_key),
-    )
+    world = World(obs, action, config.world, key=world_key)
+    return Agent(world, ActorCritic(world.features, action, config.behaviour, key=behaviour_key))
 
 
 def init_state(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> TrainState:

@@ -21,6 +21,7 @@ from dreamer_h.train.state import Agent, TrainState, optimizer
 from dreamer_h.types import Sequence
 from dreamer_h.world.heads import Head
 from dreamer_h.world.losses import batch_losses
+from dreamer_h.world.losses import scales as world_scales
 
 T = TypeVar("T")
 Metrics = dict[str, Float[Array, ""]]
@@ -96,6 +97,7 @@ def total_loss(
         batch,
         horizon=chosen.horizon,
         free_nats=config.world.free_nats,
+        selffed=config.world.selffed,
         key=posterior_key,
     )
 
@@ -128,12 +130,7 @@ def total_loss(
         )
     )(latents, batch, jax.lax.stop_gradient(bootstrap))
 
-    scales = {
-        "recon": config.world.recon_scale,
-        "reward": config.world.reward_scale,
-        "continue": config.world.continue_scale,
-        "dyn": config.world.dyn_scale,
-        "rep": config.world.rep_scale,
+    scales = world_scales(config.world) | {
         "policy": 1.0,
         "value": 1.0,
         "replay_value": chosen.replay_value_scale,

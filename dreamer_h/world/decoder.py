@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from dreamer_h.nn.convolution import Conv, upsample
 from dreamer_h.nn.distributions import Pixels, Symlog
@@ -12,18 +12,42 @@ from dreamer_h.nn.layers import MLP, BlockLinear, Linear, RMSNorm
 from dreamer_h.types import Latent
 from dreamer_h.world.encoder import STAGES
 
+LEAST_LOG_SCALE = -4.6
+
 
 class StateDecoder(eqx.Module):
+    """With an observation in the latent the output is what is added to it."""
+
     mlp: MLP
     output: Linear
+    log_scale: Float[Array, " O"] | None
 
-    def __init__(self, features: int, size: int, units: int, layers: int, *, key: PRNGKeyArray):
+    def __init__(
+        self,
+        features: int,
+        size: int,
+        units: int,
+        layers: int,
+        *,
+        learned_scale: bool = False,
+        key: PRNGKeyArray,
+    ):
         mlp_key, output_key = jr.split(key)
         self.mlp = MLP(features, units, layers, key=mlp_key)
         self.output = Linear(units, size, key=output_key)
+        self.log_scale = jnp.zeros(size, jnp.float32) if learned_scale else None
 
     def __call__(self, latent: Latent) -> Symlog:
-        return Symlog(self.output(self.mlp(latent.features)).astype(jnp.float32))
+        output = self.output(self.mlp(latent.features)).astype(jnp.float32)
+        return self.around(output if latent.obs is None else latent.obs + output)
+
+    def around(self, output: Float[Array, "*B O"]) -> Symlog:
+        """The distribution around a mean in symlog space."""
+        if self.log_scale is None:
+            return Symlog(output)
+        # below a hundredth nothing is won, and an entry that never moves would have no end
+        above = jax.nn.softplus(self.log_scale.astype(jnp.float32) - LEAST_LOG_SCALE)
+        return Symlog(output, LEAST_LOG_SCALE + above)
 
 
 class PixelDecoder(eqx.Module):
@@ -84,15 +108,19 @@ class PixelDecoder(eqx.Module):
 def make_decoder(
     obs: jax.ShapeDtypeStruct,
     *,
+    features: int,
     deter: int,
     code: int,
     units: int,
     layers: int,
     depth: int,
     blocks: int,
+    learned_scale: bool,
     key: PRNGKeyArray,
 ) -> StateDecoder | PixelDecoder:
     """The decoder for observations of this shape and dtype; `make_encoder` has checked them."""
     if len(obs.shape) == 1:
-        return StateDecoder(deter + code, obs.shape[0], units, layers, key=key)
+        return StateDecoder(
+            features, obs.shape[0], units, layers, learned_scale=learned_scale, key=key
+        )
     return PixelDecoder(deter, code, obs.shape, depth=depth, units=units, blocks=blocks, key=key)

@@ -5,16 +5,35 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dreamer_h.config import WorldConfig
 from dreamer_h.types import Latent, Sequence
 from dreamer_h.world.world import World
 
 
+def scales(config: WorldConfig) -> dict[str, float]:
+    """The weight of each loss."""
+    found = {
+        name: getattr(config, f"{name}_scale")
+        for name in ("recon", "reward", "continue", "dyn", "rep")
+    }
+    if config.selffed:
+        found["selffed/recon"] = config.selffed_scale * config.recon_scale
+        found["selffed/reward"] = config.selffed_scale * config.reward_scale
+    return found
+
+
 def batch_losses(
-    world: World, batch: Sequence, *, horizon: float, free_nats: float, key: PRNGKeyArray
+    world: World,
+    batch: Sequence,
+    *,
+    horizon: float,
+    free_nats: float,
+    selffed: int = 0,
+    key: PRNGKeyArray,
 ) -> tuple[dict[str, Float[Array, "B T1"]], Latent, dict[str, Float[Array, "B T1"]]]:
     """`world_losses` of every window of a batch, each with randomness of its own."""
     losses = lambda sequence, key: world_losses(
-        world, sequence, horizon=horizon, free_nats=free_nats, key=key
+        world, sequence, horizon=horizon, free_nats=free_nats, selffed=selffed, key=key
     )
     return jax.vmap(losses)(batch, jr.split(key, len(batch.mask)))
 
@@ -25,16 +44,24 @@ def world_losses(
     *,
     horizon: float,
     free_nats: float,
+    selffed: int = 0,
     key: PRNGKeyArray,
 ) -> tuple[dict[str, Float[Array, " T1"]], Latent, dict[str, Float[Array, " T1"]]]:
     """Losses of one window, its posteriors (T+1, ...), and entropies and KL for the log.
 
     `horizon` (agent steps) puts the discount 1 - 1/horizon into the continue target. The KL terms
-    are summed over the groups and count only above `free_nats` a step. Padding costs nothing, and
-    neither do reward, continue and KL at the window's first step, to which nothing led.
+    are summed over the groups and count only above `free_nats` a step. `selffed` adds the losses of
+    own rollouts of so many agent steps. Padding costs nothing, and neither do reward, continue and
+    KL at the window's first step, to which nothing led.
     """
-    latent = world.start(sequence, key=key)
-    prediction = world.decode(latent)
+    start_key, rollout_key = jr.split(key)
+    latent = world.start(sequence, key=start_key)
+    before = None
+    if latent.obs is not None:
+        # an episode begins, and a window, without an observation before it
+        shifted = jnp.concatenate([jnp.zeros_like(latent.obs[:1]), latent.obs[:-1]])
+        before = jnp.where(sequence.is_first[:, None], 0.0, shifted)
+    expected = world.expect(latent, before)
     prior = world.level.code(world.level.prior_logits(latent.deter))
     posterior = world.level.code(latent.logits)
     kl = posterior.kl(prior)
@@ -46,17 +73,52 @@ def world_losses(
     seen = sequence.mask
     arrived = seen.at[0].set(False)
     losses = {
-        "recon": jnp.where(seen, prediction.obs.loss(sequence.obs), 0.0),
-        "reward": jnp.where(arrived, prediction.reward.loss(sequence.reward), 0.0),
+        "recon": jnp.where(seen, expected.loss(sequence.obs), 0.0),
+        "reward": jnp.where(arrived, world.reward_of(latent.features).loss(sequence.reward), 0.0),
         "continue": jnp.where(
-            arrived, prediction.continue_.loss(alive * (1.0 - 1.0 / horizon)), 0.0
+            arrived,
+            world.continue_of(latent.features).loss(alive * (1.0 - 1.0 / horizon)),
+            0.0,
         ),
         "dyn": jnp.where(arrived, dynamics, 0.0),
         "rep": jnp.where(arrived, representation, 0.0),
     }
+    if selffed:
+        losses |= selffed_losses(world, sequence, latent, selffed, key=rollout_key)
     metrics = {
         "kl/0": kl,
         "prior_entropy": prior.entropy(),
         "posterior_entropy": posterior.entropy(),
     }
     return losses, latent, metrics
+
+
+def selffed_losses(
+    world: World, sequence: Sequence, latent: Latent, length: int, *, key: PRNGKeyArray
+) -> dict[str, Float[Array, " T1"]]:
+    """Losses of the simulator's own rollouts, each at the step that it should have foreseen.
+
+    From the posteriors 0, length, 2 length, ... of a window under its actions (Talvitie 2017). The
+    posteriors are constants: what is taught is to go on from them.
+    """
+    count = (len(sequence.mask) - 1) // length
+    covered = count * length
+    start = jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf[:covered:length]), latent)
+    action = sequence.action[:covered].reshape(count, length, -1)
+
+    def rollout(latent, action, key):
+        path = world.imagine(latent, action, key=key).latent
+        return jax.tree.map(lambda leaf: leaf[1:], path)
+
+    path = jax.vmap(rollout)(start, action, jr.split(key, count))
+    path = jax.tree.map(lambda leaf: leaf.reshape(covered, *leaf.shape[2:]), path)
+    prediction = world.decode(path)
+    steps = slice(1, covered + 1)
+    # a rollout that begins in the padding, or behind an end, foresees nothing
+    seen = sequence.mask[steps]
+    found = {
+        "selffed/recon": prediction.obs.loss(sequence.obs[steps]),
+        "selffed/reward": prediction.reward.loss(sequence.reward[steps]),
+    }
+    pad = lambda loss: jnp.pad(jnp.where(seen, loss, 0.0), (1, len(sequence.mask) - 1 - covered))
+    return {name: pad(loss) for name, loss in found.items()}

@@ -1,5 +1,6 @@
 """The learned simulator, used by every room above only through its six verbs."""
 
+import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
@@ -9,7 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from dreamer_h.config import WorldConfig
-from dreamer_h.nn.distributions import Bernoulli, Pixels, Symlog, TwoHot
+from dreamer_h.nn.distributions import Bernoulli, Pixels, Symlog, TwoHot, symlog
 from dreamer_h.types import Imagined, Latent, Sequence
 from dreamer_h.world.decoder import PixelDecoder, StateDecoder, make_decoder
 from dreamer_h.world.encoder import PixelEncoder, StateEncoder, make_encoder
@@ -35,6 +36,8 @@ class World(eqx.Module):
     decoder: StateDecoder | PixelDecoder
     reward: Head
     continue_: Head
+    features: int = eqx.field(static=True)  # F of a latent
+    carried: int = eqx.field(static=True)  # entries of the observation that latents carry
 
     def __init__(
         self, obs: jax.ShapeDtypeStruct, action: int, config: WorldConfig, *, key: PRNGKeyArray
@@ -55,19 +58,26 @@ class World(eqx.Module):
             key=level_key,
         )
         code = config.groups * config.classes
+        self.carried = obs.shape[0] if config.residual else 0
+        self.features = config.deter + code + self.carried
         self.decoder = make_decoder(
             obs,
+            features=self.features,
             deter=config.deter,
             code=code,
             units=config.units,
             layers=3,
             depth=config.depth,
             blocks=config.blocks,
+            learned_scale=config.learned_scale,
             key=decoder_key,
         )
-        features = config.deter + code
-        self.reward = Head(features, config.bins, config.units, 1, scale=0.0, key=reward_key)
-        self.continue_ = Head(features, 1, config.units, 1, key=continue_key)
+        self.reward = Head(self.features, config.bins, config.units, 1, scale=0.0, key=reward_key)
+        self.continue_ = Head(self.features, 1, config.units, 1, key=continue_key)
+
+    def initial(self) -> Latent:
+        """The state before anything was seen: zeros."""
+        return self._carrying(self.level.initial(), jnp.zeros(self.carried, jnp.float32))
 
     def encode(self, obs: Shaped[Array, "..."]) -> Float[Array, "*B E"]:
         """Embedding of raw observations; leading axes are free."""
@@ -76,17 +86,28 @@ class World(eqx.Module):
     def start(self, sequence: Sequence, *, key: PRNGKeyArray) -> Latent:
         """Posteriors (T1, ...) along a context; the last one is where imagination begins."""
         embedding = self.encode(sequence.obs)
-        return self.level.observe_sequence(sequence.action, embedding, sequence.is_first, key=key)
+        latents = self.level.observe_sequence(
+            sequence.action, embedding, sequence.is_first, key=key
+        )
+        return self._seeing(latents, sequence.obs)
 
     def observe(
         self, latent: Latent, action: Float[Array, " A"], obs: Shaped[Array, "..."], *, key
     ) -> Latent:
         """Posterior after one agent step."""
-        return self.level.observe(latent, action, self.encode(obs), key=key)
+        return self._seeing(self.level.observe(latent, action, self.encode(obs), key=key), obs)
 
     def step(self, latent: Latent, action: Float[Array, " A"], *, key: PRNGKeyArray) -> Latent:
         """Prior after one agent step."""
-        return self.level.step(latent, action, key=key)
+        following = self.level.step(latent, action, key=key)
+        if not self.carried:
+            return following
+        expected = self.expect(following, latent.obs)
+        return self._carrying(following, expected.output)
+
+    def expect(self, latent: Latent, before: Float[Array, "*B O"] | None) -> Symlog | Pixels:
+        """The observation at a latent, from `before`: the one that was carried to it, if any."""
+        return self.decoder(self._carrying(latent, before))
 
     def imagine(
         self,
@@ -123,9 +144,11 @@ class World(eqx.Module):
 
     def decode(self, latent: Latent) -> Prediction:
         """Observation, reward and continue at a latent; leading axes are free."""
-        return Prediction(
-            self.decoder(latent), self.reward_of(latent.features), self.continue_of(latent.features)
-        )
+        if isinstance(self.decoder, StateDecoder) and latent.obs is not None:
+            obs = self.decoder.around(latent.obs)
+        else:
+            obs = self.decoder(latent)
+        return Prediction(obs, self.reward_of(latent.features), self.continue_of(latent.features))
 
     def reward_of(self, features: Float[Array, "*B F"]) -> TwoHot:
         """The reward part of `decode` alone: imagination never draws observations."""
@@ -134,3 +157,9 @@ class World(eqx.Module):
     def continue_of(self, features: Float[Array, "*B F"]) -> Bernoulli:
         """The continue part of `decode` alone."""
         return Bernoulli(self.continue_(features)[..., 0])
+
+    def _seeing(self, latent: Latent, obs: Shaped[Array, "..."]) -> Latent:
+        return self._carrying(latent, symlog(obs)) if self.carried else latent
+
+    def _carrying(self, latent: Latent, obs: Float[Array, "*B O"] | None) -> Latent:
+        return dataclasses.replace(latent, obs=obs if self.carried else None)

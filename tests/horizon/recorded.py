@@ -24,7 +24,8 @@ def write(folder: Path, episodes: list[dict[str, np.ndarray]], layout=LAYOUT, ta
         np.savez(buffer, **arrays)
         episode_path(folder, number).write_bytes(buffer.getvalue())
         digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-        described.append({"split": split_of(number, len(episodes)), "sha256": digest})
+        split = split_of(number, len(episodes))
+        described.append({"split": split, "sha256": digest, "env_seed": None})
     manifest = {
         "schema_version": 1, "task": task, "behaviour": "noise", "tick": 8, "action_repeat": 2,
         "dt": 0.05, "restartable": False, "layout": layout, "versions": {}, "hash": "abc",

@@ -5,13 +5,14 @@ import pytest
 import recorded
 
 from dreamer_h.horizon.metrics import crps, energy_distance, energy_score, errors
-from dreamer_h.horizon.recording import Field, RecordedEpisode
+from dreamer_h.horizon.recording import Field
 from dreamer_h.horizon.scale import Scale, wrapped
 from dreamer_h.horizon.score import ask, benchmark, questions, score
 from dreamer_h.horizon.simulator import Forecast
 from dreamer_h.horizon.trust import nominal
 from dreamer_h.horizon.windows import choose
 from dreamer_h.horizon.yardsticks import Climatology, Mean
+from dreamer_h.replay.episode import Episode
 
 
 def slow_crps(samples, truth):
@@ -95,10 +96,10 @@ def test_what_is_not_finite_counts_as_infinitely_wrong(bench):
 def test_entries_that_never_move_have_no_error():
     obs = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     obs[:, 1] = 7.0
-    episode = RecordedEpisode(obs, np.zeros((49, 1)), np.zeros(50), np.zeros(50, bool), {})
+    episode = Episode(obs, np.zeros((49, 1)), np.zeros(50), np.zeros(50, bool), 0)
     scale = Scale.fit([episode], (Field("all", 0, 3, "position"),))
     assert scale.kept.tolist() == [0, 2]
-    still = RecordedEpisode(obs * 0, np.zeros((49, 1)), np.zeros(50), np.zeros(50, bool), {})
+    still = Episode(obs * 0, np.zeros((49, 1)), np.zeros(50), np.zeros(50, bool), 0)
     with pytest.raises(ValueError, match="ever changes"):
         Scale.fit([still], (Field("all", 0, 3, "position"),))
 
@@ -107,7 +108,7 @@ def test_angles_are_measured_the_short_way():
     rng = np.random.default_rng(0)
     obs = (np.pi + 0.2 * rng.normal(size=(500, 1))).astype(np.float32)  # around the seam
     obs = wrapped(obs) + 2 * np.pi * rng.integers(-3, 4, obs.shape)
-    episode = RecordedEpisode(obs, np.zeros((499, 1)), np.zeros(500), np.zeros(500, bool), {})
+    episode = Episode(obs, np.zeros((499, 1)), np.zeros(500), np.zeros(500, bool), 0)
     scale = Scale.fit([episode], (Field("turn", 0, 1, "angle"),))
     assert scale.std[0] == pytest.approx(0.2, rel=0.1)
     assert abs(scale.difference(np.array([np.pi - 0.1]), np.array([-np.pi + 0.1]))) < 1.1

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import recorded
 
-from dreamer_h.config import preset
 from dreamer_h.horizon import models, network, offline, transport
 from dreamer_h.horizon.budget import Budget
 from dreamer_h.horizon.damped import Damped
@@ -15,6 +14,7 @@ from dreamer_h.horizon.score import SAMPLES, ask, benchmark, questions, score, y
 from dreamer_h.horizon.simulator import Context, Forecast
 from dreamer_h.horizon.slow import running_mean
 from dreamer_h.horizon.yardsticks import YARDSTICKS
+from dreamer_h.presets import preset
 
 NAMES = [*YARDSTICKS, "mlp", "ensemble", "flat", "damped"]
 

@@ -42,28 +42,6 @@ def test_products_in_a_loop_of_unknown_length_are_refused():
         count(loop, jnp.ones((2, 2)))
 
 
-def test_settings_reach_the_config():
-    config = benchmark_speed.configured(
-        "debug", ["replay.batch=8", "behaviour.gradient=dynamics", "replay.ratio=16"]
-    )
-    assert (config.replay.batch, config.replay.ratio) == (8, 16)
-    assert config.behaviour.gradient == "dynamics"
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ("replay.bach=8", "replay.batch"),
-        ("replay.batch", "path=value"),
-        ("replay.batch=many", "is 4"),
-        ("replay.batch=0", "at least 1"),
-    ],
-)
-def test_a_wrong_setting_is_explained(setting, message):
-    with pytest.raises(ValueError, match=message):
-        benchmark_speed.configured("debug", [setting])
-
-
 def test_rows_hold_the_times_and_the_rates_that_follow():
     times = {"median": 2.0, "min": 1.0, "max": 4.0}
     found = {"preset": "size1m", "starts": 10, "imagine_length": 8, "seconds_per_update": times}

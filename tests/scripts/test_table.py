@@ -192,7 +192,7 @@ def test_follow_up_commands_the_environment_and_placeholders(folder):
 def test_a_run_may_name_several_tasks(folder):
     write(folder, '[[runs]]\nvariant = "flat"\nseeds = [0]\ntask = ["walker-walk", "hopper-hop"]')
     assert table(folder)[0] == 0
-    assert {row["task"] for row in result(folder, "summary.json")} == {"walker-walk", "hopper-hop"}
+    assert {row["task"] for row in result(folder, "summary")} == {"walker-walk", "hopper-hop"}
 
 
 def test_rows_older_than_the_run_do_not_count(folder):

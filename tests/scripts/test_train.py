@@ -13,7 +13,8 @@ import pytest
 import toy
 
 import envs
-from dreamer_h.config import Config, flatten, preset, with_field
+from dreamer_h.config import Config, flatten, with_field
+from dreamer_h.presets import preset
 from dreamer_h.train.archive import read_manifest
 from dreamer_h.train.checkpoint import Checkpoints
 from dreamer_h.train.lock import logdir_lock
@@ -184,7 +185,7 @@ def test_help_names_and_explains_every_field(capsys):
 
 
 OTHER = {"task": "walker-walk", "obs": "pixels", "size": 32, "camera": 1, "precision": "bfloat16",
-         "video": True, "replay.tick": 2, "world.deter": 64, "world.blocks": 2, "world.bins": 21,
+         "replay.tick": 2, "world.deter": 64, "world.blocks": 2, "world.bins": 21,
          "behaviour.bins": 21, "behaviour.gradient": "dynamics"}  # fmt: skip
 
 
@@ -192,6 +193,8 @@ def other(name: str, value: typing.Any) -> typing.Any:
     """Another value that may stand there: shares and rates shrink, counts grow."""
     if name in OTHER:
         return OTHER[name]
+    if isinstance(value, bool):
+        return not value
     return value / 2 if isinstance(value, float) and value <= 1 else value + 1
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tiny
 
-from dreamer_h.config import BehaviourConfig, Config, OptimizerConfig, preset
+from dreamer_h.config import BehaviourConfig, Config, OptimizerConfig
 from dreamer_h.nn.statistics import ReturnScale
+from dreamer_h.presets import preset
 from dreamer_h.train import update as room
 from dreamer_h.train.state import TrainState, init_agent, init_state
 from dreamer_h.train.update import make_update, total_loss
