@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_another_framework_answers_in_files(cli, data, tmp_path):
     queries, answers, out = tmp_path / "queries.npz", tmp_path / "theirs.npz", tmp_path / "results"
     assert cli("horizon.py", "score", "--data", data, "--export", queries) == 0
     with np.load(queries) as file:  # persistence, in plain numpy
-        count, longest = file["action"].shape[:2]
+        longest = file["action"].shape[1]
         obs = np.repeat(file["context_obs"][None, :, -1:], longest, axis=2)
         np.savez(answers, window_id=file["window_id"], obs=obs)
     score = ("horizon.py", "score", "--data", data, "--out", out, "--jobs", 1)
@@ -51,7 +52,19 @@ def test_another_framework_answers_in_files(cli, data, tmp_path):
         json.loads((out / f"{name}.json").read_text())["metrics"]["nrmse_rms"]
         for name in ("theirs", "persistence")
     )
-    assert theirs == ours and count == 60
+    assert theirs == ours
+
+
+def test_the_worker_of_the_page_answers(cli, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli("horizon.py", "score", "--data", data, "--export", "queries.npz") == 0
+    page = (Path(__file__).parents[2] / "docs" / "horizon.md").read_text()
+    worker = page.split("```python\nimport numpy")[1].split("```")[0]
+    exec(compile("import numpy" + worker, "docs/horizon.md", "exec"), {})
+    score = ("horizon.py", "score", "--data", data, "--out", "out", "--jobs", 1)
+    assert cli(*score, "--import", "predictions.npz") == 0
+    report = json.loads(Path("out/predictions.json").read_text())
+    assert report["samples"] == 19 and report["metrics"]["covered"]["1"]["value"] < 0.9
 
 
 def test_wrong_names_have_a_plain_answer(cli, data, tmp_path):
