@@ -133,7 +133,7 @@ def test_the_policy_remembers_the_cue(tmp_path):
 
 SHORT = dataclasses.replace(
     PRESETS["cpu"],
-    task="cartpole-balance",
+    task="finger-spin",
     steps=4_000,
     prefill=500,
     eval_every=0,
@@ -150,7 +150,8 @@ def random_return(make_env, seeds: list[int]) -> float:
         rng, total, ended = np.random.default_rng(seed), 0.0, False
         env.reset(seed=seed)
         while not ended:
-            _, reward, terminated, truncated, _ = env.step(rng.uniform(-1, 1, 1))
+            action = rng.uniform(-1, 1, env.action_space.shape)
+            _, reward, terminated, truncated, _ = env.step(action)
             total += reward
             ended = terminated or truncated
         totals.append(total)
@@ -158,11 +159,12 @@ def random_return(make_env, seeds: list[int]) -> float:
     return float(np.mean(totals))
 
 
-def test_a_short_run_balances_the_pole(tmp_path):
+def test_a_short_run_spins_the_finger(tmp_path):
     make_env = partial(envs.make, SHORT.task, action_repeat=SHORT.action_repeat)
     trainer = toy.finish(Trainer(SHORT, tmp_path, make_env))
     episodes, _ = play_held_out(trainer.state.agent, SHORT, make_env, 5)
     random = random_return(make_env, [derive(SHORT.seed, Stream.TEST, 0, i) for i in range(5)])
     sampled = np.mean([episode.total for episode in episodes if episode.sampled])
     print(f"random {random:.0f}, sampled {sampled:.0f}")
-    assert sampled > random + 150
+    # random actions are paid 2, give or take 2
+    assert sampled > random + 10
