@@ -22,6 +22,9 @@ from dreamer_h.horizon.recording import (
 )
 from dreamer_h.replay.episode import FIELDS, Episode
 
+# what a data set that was written here says of itself; angles would not be known without the layout
+TRAVELS = ("task", "behaviour", "tick", "action_repeat", "dt", "layout")
+
 
 def to_minari(recording: Recording, name: str) -> Any:
     """Writes the local Minari data set `name`, such as "dreamer_h/cheetah-run-excited-v0"."""
@@ -51,9 +54,7 @@ def to_minari(recording: Recording, name: str) -> Any:
         buffer=buffers,
         observation_space=gym.spaces.Box(-np.inf, np.inf, (size,), np.float32),
         action_space=gym.spaces.Box(-1.0, 1.0, (action,), np.float32),
-        description=json.dumps(
-            {k: recording.manifest[k] for k in ("task", "behaviour", "tick", "action_repeat", "dt")}
-        ),
+        description=json.dumps({name: recording.manifest[name] for name in TRAVELS}),
     )
 
 
@@ -73,11 +74,21 @@ def from_minari(name: str, folder: Path) -> Recording:
         raise ValueError(f"{name} has spaces {spaces}; needed are flat boxes")
     if data.total_episodes < 3:
         raise ValueError(f"{name} has {data.total_episodes} episodes; the splits need at least 3")
-    about = {"task": name, "behaviour": "minari", "tick": 8, "action_repeat": 1, "dt": 1.0}
+    size = data.observation_space.shape[0]
+    about = {
+        "task": name,
+        "behaviour": "minari",
+        "tick": 8,
+        "action_repeat": 1,
+        "dt": 1.0,
+        "layout": [{"name": "obs", "start": 0, "stop": size, "kind": "other"}],
+    }
     try:
-        about |= json.loads(data.storage.metadata.get("description") or "{}")
-    except (json.JSONDecodeError, TypeError):
-        pass  # another's description is prose
+        said = json.loads(data.storage.metadata.get("description") or "{}")
+    except json.JSONDecodeError:
+        said = {}  # another's description is prose
+    if isinstance(said, dict) and set(TRAVELS) <= said.keys():
+        about = {name: said[name] for name in TRAVELS}
     (folder / "episodes").mkdir(parents=True, exist_ok=True)
     described = []
     for number, found in enumerate(data.iterate_episodes()):
@@ -95,13 +106,11 @@ def from_minari(name: str, folder: Path) -> Recording:
         digest = hashlib.sha256(buffer.getvalue()).hexdigest()
         split = split_of(number, data.total_episodes)
         described.append({"split": split, "sha256": digest, "env_seed": None, "policy_seed": None})
-    size = data.observation_space.shape[0]
     manifest = {
         "schema_version": 1,
         **about,
         "episodes": described,
         "restartable": False,
-        "layout": [{"name": "obs", "start": 0, "stop": size, "kind": "other"}],
         "versions": {"minari": minari.__version__},
         "hash": hashlib.sha256("".join(d["sha256"] for d in described).encode()).hexdigest(),
     }

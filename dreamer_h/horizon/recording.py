@@ -116,7 +116,7 @@ def load_recording(folder: Path) -> Recording:
         begun = " (it was begun: the same command goes on)" if folder.exists() else ""
         raise ValueError(
             f"{folder} holds no finished recording{begun}; make one with "
-            "`python scripts/horizon.py record --out {folder}`"
+            f"`python scripts/horizon.py record --task <name> --out {folder}`"
         )
     return Recording(folder, json.loads(path.read_text()))
 

@@ -27,14 +27,17 @@ def measure(
     """(H,) curves `crps_skill`, `nrmse` (median) and `radius` over one window an episode.
 
     The episodes were never trained on; what they are held against is the replay's. None where
-    nothing can be said: no replayed episode, or none long enough.
+    nothing can be said: no replayed episode, none long enough, nothing that moves.
     """
     replayed = list(replayed)[-KEPT:]
     longest = min((len(episode.action) for episode in episodes), default=0) - CONTEXT
     horizons = [h for h in HORIZONS if h <= longest]
     if not replayed or not horizons:
         return None
-    scale = Scale.fit(replayed, layout)
+    try:
+        scale = Scale.fit(replayed, layout)
+    except ValueError:  # nothing that is seen ever changes: there is nothing to predict
+        return None
     places = [(number, episode, CONTEXT) for number, episode in enumerate(episodes)]
     windows = cut(places, horizons[-1])
     simulators = {"world": LatentSimulator(world), "climate": Climatology.fit(replayed, scale)}

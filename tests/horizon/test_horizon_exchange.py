@@ -16,7 +16,7 @@ def test_a_recording_goes_to_minari_and_comes_back(tmp_path):
     assert to_minari(before, "toy/driven-v0").total_episodes == 6
     after = from_minari("toy/driven-v0", tmp_path / "back")
     assert (after.task, after.tick, after.dt) == (before.task, before.tick, before.dt)
-    assert not after.restartable
+    assert after.layout == before.layout and not after.restartable
     for number in range(6):
         left, right = before.episode(number), after.episode(number)
         for name in ("obs", "action", "reward", "is_terminal"):
