@@ -92,7 +92,14 @@ class BehaviourConfig:
     gradient: Literal["reinforce", "dynamics"] = "reinforce"
     """Policy gradient: score function, or back through the simulator's dynamics."""
     entropy: float = 3e-4
-    """Weight of the policy's entropy (nats), in units of the normalised return."""
+    """Weight of the policy's entropy (nats), in units of the normalised return; at first, if it is
+    tuned."""
+    entropy_rate: float = 0.0
+    """Rate at which the weight's logarithm is tuned, per update and nat; 0 leaves it as it is."""
+    entropy_target: float = 0.0
+    """Nats a dimension of the action that a tuned weight holds; 0 is a deviation of 0.24."""
+    actor_rate: float = 1.0
+    """Step size of the actor, as a share of everything else's."""
     slow_rate: float = 0.02
     """Rate of the slow critic's moving average, per update."""
     slow_scale: float = 1.0
@@ -188,7 +195,7 @@ def check(config: Config) -> None:
     for name, value in _numbers(config):
         if not math.isfinite(value):
             raise ValueError(f"--{name} is {value}; it must be a finite number")
-        if value < 0:
+        if value < 0 and name != "behaviour.entropy_target":
             raise ValueError(f"--{name} is {value}; it cannot be negative")
     positive = ("size", "action_repeat", "steps", "envs", "eval_episodes", "checkpoint_every",
                 "log_every",
@@ -220,6 +227,8 @@ def check(config: Config) -> None:
     for name in ("world.unimix", "behaviour.lambda_", "behaviour.slow_rate"):
         if values[name] > 1:
             raise ValueError(f"--{name} is {values[name]}; it is a share, at most 1")
+    if behaviour.entropy_rate and not behaviour.entropy:
+        raise ValueError("--behaviour.entropy is 0, from where no rate moves it; set it to 0.01")
     for name in ("optimizer.decay", "optimizer.momentum"):
         if values[name] >= 1:
             raise ValueError(f"--{name} is {values[name]}; it must be below 1")

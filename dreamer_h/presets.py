@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from dataclasses import replace
 from typing import Any
 
 from dreamer_h.config import (
@@ -34,7 +35,7 @@ PRESETS: dict[str, Config] = {
     "size200m": _sized(8192, 64),
     "size400m": _sized(12288, 96),
     # Small and quick on two cores. What differs from DreamerV3 in kind, and why:
-    # docs/decisions/001-cpu-preset.md and 004-bits-of-the-code.md.
+    # docs/decisions/001-cpu-preset.md, 004-bits-of-the-code.md and 006-carried-observations.md.
     "cpu": Config(
         steps=100_000,
         envs=1,
@@ -49,15 +50,18 @@ PRESETS: dict[str, Config] = {
             blocks=1,
             depth=8,
             bins=63,
-            recon_scale=30.0,
+            residual=True,
+            learned_scale=True,
+            selffed=8,
         ),
         behaviour=BehaviourConfig(
             units=64,
             layers=2,
             bins=63,
             horizon=100.0,
-            gradient="dynamics",
-            entropy=1e-2,
+            entropy=1e-3,
+            entropy_rate=1e-3,
+            actor_rate=0.2,
             slow_rate=0.05,
         ),
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup=200),
@@ -85,12 +89,18 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def preset(name: str, recipe: str | None = None) -> Config:
-    """A preset, with the fixed numbers of a recipe put in. Raises ValueError with near names."""
+def preset(name: str, recipe: str | None = None, obs: str | None = None) -> Config:
+    """A preset, with the fixed numbers of a recipe put in. Raises ValueError with near names.
+
+    What carries state observations beside the code is off where pixels are seen.
+    """
     config = PRESETS[_known(name, PRESETS, "preset")]
-    if recipe is not None:
-        for path, value in RECIPES[_known(recipe, RECIPES, "recipe")].items():
-            config = with_field(config, path, value)
+    fixed = {} if recipe is None else RECIPES[_known(recipe, RECIPES, "recipe")]
+    if fixed.get("obs", obs) == "pixels":
+        plain = replace(config.world, residual=False, learned_scale=False, selffed=0)
+        config = replace(config, obs="pixels", world=plain)
+    for path, value in fixed.items():
+        config = with_field(config, path, value)
     return config
 
 

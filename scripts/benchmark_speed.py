@@ -80,7 +80,12 @@ def time_parts(
 
     def world(model, batch):
         losses, latents, _ = batch_losses(
-            model, batch, horizon=chosen.horizon, free_nats=config.world.free_nats, key=key
+            model,
+            batch,
+            horizon=chosen.horizon,
+            free_nats=config.world.free_nats,
+            selffed=config.world.selffed,
+            key=key,
         )
         starts = jax.tree.map(lambda leaf: leaf[:, 1:].reshape(-1, *leaf.shape[2:]), latents)
         return total(losses), starts
@@ -92,8 +97,9 @@ def time_parts(
         )
 
     def on_paths(behaviour, slow_critic, rollout):
-        scale = jnp.float32(1.0)
-        return total(imagination_losses(behaviour, slow_critic, rollout, scale, chosen)[0])
+        scale, weight = jnp.float32(1.0), jnp.float32(chosen.entropy)
+        losses, _ = imagination_losses(behaviour, slow_critic, rollout, scale, weight, chosen)
+        return total(losses)
 
     def through_paths(behaviour, slow_critic, model, starts):
         return on_paths(behaviour, slow_critic, paths(behaviour, model, starts))

@@ -27,12 +27,15 @@ from dreamer_h.train.runtime import run_script, use_compilation_cache
 
 def parse(arguments: list[str]) -> tuple[Config, Path]:
     """The config and the logdir of a command line. Raises ValueError with advice."""
-    first = argparse.ArgumentParser(add_help=False)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="cpu")
     first.add_argument("--recipe", default=None)
     first.add_argument("--logdir", default=None)
+    first.add_argument("--obs", default=None)
     chosen, rest = first.parse_known_args(arguments)
-    default = preset(chosen.preset, chosen.recipe)
+    default = preset(chosen.preset, chosen.recipe, chosen.obs)
+    if chosen.obs is not None:
+        rest += ["--obs", chosen.obs]
     config = tyro.cli(
         Config,
         default=default,

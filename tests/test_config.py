@@ -92,7 +92,15 @@ def test_a_preset_with_a_recipe_keeps_the_recipe(recipe, name):
     check_recipe(config, recipe)
     fixed = RECIPES[recipe]
     assert {k: v for k, v in flatten(config).items() if k in fixed} == fixed
-    assert config.world == preset(name).world
+    assert config.world == preset(name, obs=fixed["obs"]).world
+
+
+def test_the_small_preset_carries_states_and_leaves_pixels_alone():
+    states, pixels = preset("cpu").world, preset("cpu", obs="pixels")
+    assert states.residual and states.learned_scale and states.selffed
+    world = pixels.world
+    assert pixels.obs == "pixels"
+    assert not (world.residual or world.learned_scale or world.selffed)
 
 
 OTHER = {"obs": {"state": "pixels", "pixels": "state"}, "size": 32, "action_repeat": 1,

@@ -103,6 +103,7 @@ def imagination_losses(
     slow_critic: Head,
     rollout: Rollout,
     return_scale: Float[Array, ""],
+    entropy_weight: Float[Array, ""],
     config: BehaviourConfig,
 ) -> tuple[dict[str, Float[Array, "H B"]], dict[str, Float[Array, "H B"]]]:
     """Losses of actor and critic on imagined paths, and what the log shows of them."""
@@ -115,7 +116,7 @@ def imagination_losses(
         objective = policy.log_prob(stop(rollout.action)) * stop(advantage)
     entropy = policy.entropy()
     losses = {
-        "policy": -rollout.weight * (objective + config.entropy * entropy),
+        "policy": -rollout.weight * (objective + stop(entropy_weight) * entropy),
         "value": rollout.weight
         * value_loss(behaviour.value(features), slow_critic, features, rollout.returns, config),
     }

@@ -39,3 +39,38 @@ class ReturnScale(eqx.Module):
     @property
     def scale(self) -> Float[Array, ""]:
         return jnp.maximum(1.0, self.high - self.low)
+
+
+class EntropyWeight(eqx.Module):
+    """A weight that rises while the entropy is below its target, and falls while it is above.
+
+    The dual step of Haarnoja et al. (2018), on the weight's logarithm. Without a rate it stays.
+    """
+
+    log: Float[Array, ""]
+    target: float = eqx.field(static=True)  # nats a dimension
+    rate: float = eqx.field(static=True)
+
+    @classmethod
+    def init(cls, weight: float, target: float, rate: float) -> "EntropyWeight":
+        return cls(jnp.log(jnp.float32(weight)), target, rate)
+
+    def update(
+        self, entropy: Float[Array, "..."], real: Bool[Array, "..."] | None = None
+    ) -> "EntropyWeight":
+        """After policies with so many nats a dimension; counts those that are `real`, or all."""
+        mean = jnp.mean(entropy, where=real)
+        # none is real: keep what was known
+        error = jnp.where(jnp.isnan(mean), 0.0, self.target - mean)
+        return EntropyWeight(self.log + self.rate * error, self.target, self.rate)
+
+    @property
+    def weight(self) -> Float[Array, ""]:
+        return jnp.exp(self.log)
+
+
+class Statistics(eqx.Module):
+    """What learning keeps an eye on beside its parameters."""
+
+    return_scale: ReturnScale
+    entropy_weight: EntropyWeight

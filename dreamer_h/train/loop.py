@@ -14,19 +14,15 @@ from tqdm import tqdm
 
 from dreamer_h.config import Config, flatten
 from dreamer_h.files import replacing
-from dreamer_h.horizon.recording import Field
 from dreamer_h.replay import storage
 from dreamer_h.replay.ring import Ring
 from dreamer_h.replay.sampler import check_window, sample
-from dreamer_h.train import fidelity
 from dreamer_h.train.archive import read_manifest
 from dreamer_h.train.checkpoint import Checkpoints
 from dreamer_h.train.collect import Collector, KeepsFailing
-from dreamer_h.train.evaluate import Episode, play, rows
-from dreamer_h.train.gap import imagined_and_real
+from dreamer_h.train.evaluator import Evaluator
 from dreamer_h.train.interrupt import Interrupt
 from dreamer_h.train.logger import Counts, Logger
-from dreamer_h.train.openloop import picture
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.train.state import init_state
 from dreamer_h.train.update import make_update
@@ -52,7 +48,6 @@ class Trainer:
     def __init__(self, config: Config, logdir: Path, make_env: MakeEnv):
         self.config, self.logdir, self.make_env = config, logdir, make_env
         self.envs = [make_env() for _ in range(config.envs)]
-        self.eval_envs: list[gym.Env] = []
         space = self.envs[0].observation_space
         assert space.shape is not None and space.dtype is not None
         limit = episode_limit(self.envs[0])
@@ -75,6 +70,7 @@ class Trainer:
         self.windows = np.random.default_rng(derive(config.seed, Stream.REPLAY))
         self.checkpoints = Checkpoints(logdir / "checkpoints", config.checkpoint_keep)
         self.logger = Logger(logdir)
+        self.evaluator = Evaluator(config, self.envs[0], make_env, self.logger)
         self.agent_step = 0
         self.updates = 0
         self.seconds_before = 0.0
@@ -139,51 +135,18 @@ class Trainer:
             bar.close()
             self.logger.flush()
 
-    def evaluate(self, *, film: bool = False) -> list[Episode]:
-        """Plays the evaluation episodes, logs them, and keeps their rows for results."""
-        config = self.config
-        count = config.eval_episodes
-        if not self.eval_envs:
-            self.eval_envs = [self.make_env() for _ in range(2 * count)]
-        sampled = [False] * count + [True] * count
-        seeds = [
-            derive(config.seed, Stream.EVALUATE, self.env_step, i % count) for i in range(2 * count)
-        ]
-        agent = self.state.agent
-        episodes = play(agent, self.eval_envs, seeds, sampled, seed=config.seed)
-        found = rows(episodes, task=config.task, seed=config.seed, env_step=self.env_step)
-        minutes = {"what": "minutes", "value": self.seconds / 60, "lo": None, "hi": None}
-        found.append({**found[0], **minutes, "unit": "minutes"} if found else {})
-        self.rows = [row for row in self.rows if row["x"] != self.env_step] + [
-            r for r in found if r
-        ]
+    def evaluate(self) -> None:
+        """Evaluates the agent as it is, and keeps the rows for results."""
+        found = self.evaluator(self.state.agent, self.ring, self.counts)
+        if found:
+            minutes = {"what": "minutes", "value": self.seconds / 60, "lo": None, "hi": None}
+            found.append({**found[0], **minutes, "unit": "minutes"})
+        self.rows = [row for row in self.rows if row["x"] != self.env_step] + found
         self.last_returns = {
             row["what"].removeprefix("return_"): row["value"]
-            for row in self.rows
-            if row["x"] == self.env_step and row["what"] != "minutes"
+            for row in found
+            if row["what"] != "minutes"
         }
-        scalars = {f"eval/return_{name}": value for name, value in self.last_returns.items()}
-        gap = imagined_and_real(agent, episodes)
-        if gap is not None:
-            scalars["eval/return_imagined"], scalars["eval/return_real"] = gap
-        dt = getattr(self._bare(), "dt", 1.0)
-        curves = self._fidelity(episodes)
-        if curves is not None:
-            scalars |= fidelity.scalars(curves)
-            self.logger.figure(self.counts, "horizon/curve", fidelity.picture(curves, dt))
-        self.logger.scalars(self.counts, scalars)
-        if episodes:
-            figure = picture(agent, episodes[-1], self._names(), dt)
-            self.logger.figure(self.counts, "world/open_loop", figure)
-        return episodes
-
-    def _fidelity(self, episodes: list[Episode]) -> dict[str, np.ndarray] | None:
-        if len(self.ring.obs_shape) != 1:
-            return None  # deviations of pixels say little
-        size = self.ring.obs_shape[0]
-        layout = getattr(self._bare(), "layout", ())
-        fields = tuple(Field(*field) for field in layout) or (Field("obs", 0, size, "other"),)
-        return fidelity.measure(self.state.agent.world, episodes, self.ring.finished(), fields)
 
     def save(self) -> None:
         """Writes a checkpoint of everything; the newest `checkpoint_keep` and the best stay."""
@@ -219,8 +182,9 @@ class Trainer:
 
     def close(self) -> None:
         """Closes environments and logs."""
-        for env in (*self.envs, *self.eval_envs):
+        for env in self.envs:
             env.close()
+        self.evaluator.close()
         self.logger.close()
 
     def _step(self, agent: Any) -> None:
@@ -337,19 +301,6 @@ class Trainer:
 
     def _replay_indices(self) -> list[dict[str, Any]]:
         return [read_manifest(path)["replay"] for path in self.checkpoints.retained()]
-
-    def _bare(self) -> Any:
-        return self.envs[0].unwrapped
-
-    def _names(self) -> list[str]:
-        """Names of the observation's entries, from the environment's layout if it has one."""
-        size = int(np.prod(self.ring.obs_shape))
-        names = [f"obs[{i}]" for i in range(size)]
-        for item in getattr(self._bare(), "layout", ()):
-            width = item.stop - item.start
-            for i in range(width):
-                names[item.start + i] = f"{item.name}[{i}]" if width > 1 else item.name
-        return names
 
 
 @jax.jit

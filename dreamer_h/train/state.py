@@ -12,7 +12,7 @@ from jaxtyping import Array, Int32, UInt32
 from dreamer_h.behaviour.actor_critic import ActorCritic
 from dreamer_h.config import Config
 from dreamer_h.nn.optimizer import laprop
-from dreamer_h.nn.statistics import ReturnScale
+from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, Statistics
 from dreamer_h.world.heads import Head
 from dreamer_h.world.world import World
 
@@ -32,7 +32,7 @@ class TrainState(eqx.Module):
 
     agent: Agent
     slow_critic: Head
-    return_scale: ReturnScale
+    statistics: Statistics
     optimizer: optax.OptState
     seed: UInt32[Array, ""]
     update: Int32[Array, ""]
@@ -56,13 +56,19 @@ def init_state(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> TrainS
     return TrainState(
         agent=agent,
         slow_critic=slow_critic,
-        return_scale=ReturnScale.init(),
+        statistics=init_statistics(config),
         optimizer=optimizer(config).init(cast(optax.Params, agent)),
         seed=jnp.uint32(config.seed),
         update=zero(),
         skipped=zero(),
         skipped_in_a_row=zero(),
     )
+
+
+def init_statistics(config: Config) -> Statistics:
+    chosen = config.behaviour
+    weight = EntropyWeight.init(chosen.entropy, chosen.entropy_target, chosen.entropy_rate)
+    return Statistics(ReturnScale.init(), weight)
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:

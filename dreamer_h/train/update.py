@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TypeVar, cast
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -16,7 +17,7 @@ from dreamer_h.behaviour.actor_critic import (
     replay_value_loss,
 )
 from dreamer_h.config import Config
-from dreamer_h.nn.statistics import ReturnScale
+from dreamer_h.nn.statistics import Statistics
 from dreamer_h.train.state import Agent, TrainState, optimizer
 from dreamer_h.types import Sequence
 from dreamer_h.world.heads import Head
@@ -36,11 +37,17 @@ def make_update(config: Config) -> Callable[[TrainState, Sequence], tuple[TrainS
         # batched and single draws is not needed inside an update
         key = jr.fold_in(jr.key(state.seed, impl="unsafe_rbg"), state.update)
         loss = jax.value_and_grad(total_loss, has_aux=True)
-        (total, (return_scale, metrics)), gradient = loss(
-            state.agent, state.slow_critic, state.return_scale, batch, config, key=key
+        (total, (statistics, metrics)), gradient = loss(
+            state.agent, state.slow_critic, state.statistics, batch, config, key=key
         )
         params = cast(optax.Params, state.agent)  # optax's types do not know modules
         steps, opt_state = chain.update(gradient, state.optimizer, params)
+        slower = lambda leaf: config.behaviour.actor_rate * leaf
+        steps = eqx.tree_at(
+            lambda steps: steps.behaviour.actor,
+            steps,
+            replace_fn=lambda actor: jax.tree.map(slower, actor),
+        )
         agent = jax.tree.map(jnp.add, state.agent, steps)
         rate = config.behaviour.slow_rate
         slow_critic = jax.tree.map(
@@ -54,7 +61,7 @@ def make_update(config: Config) -> Callable[[TrainState, Sequence], tuple[TrainS
             state,
             agent=agent,
             slow_critic=slow_critic,
-            return_scale=return_scale,
+            statistics=statistics,
             optimizer=opt_state,
         )
         state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), learned, state)
@@ -79,13 +86,13 @@ def make_update(config: Config) -> Callable[[TrainState, Sequence], tuple[TrainS
 def total_loss(
     agent: Agent,
     slow_critic: Head,
-    return_scale: ReturnScale,
+    statistics: Statistics,
     batch: Sequence,
     config: Config,
     *,
     key: PRNGKeyArray,
-) -> tuple[Float[Array, ""], tuple[ReturnScale, Metrics]]:
-    """The weighted sum of all losses of a batch, the new return scale, and the metrics."""
+) -> tuple[Float[Array, ""], tuple[Statistics, Metrics]]:
+    """The weighted sum of all losses of a batch, the new statistics, and the metrics."""
     dtype = jnp.dtype(config.precision)
     agent, slow_critic = in_precision(agent, dtype), in_precision(slow_critic, dtype)
     world, behaviour, chosen = agent.world, agent.behaviour, config.behaviour
@@ -116,10 +123,13 @@ def total_loss(
     )
     # a start in the padding, or after an end, is no state: nothing is learned from it
     real = (batch.mask & ~batch.is_terminal)[:, 1:].reshape(-1)
-    return_scale = return_scale.update(jax.lax.stop_gradient(rollout.returns), real)
+    return_scale = statistics.return_scale.update(jax.lax.stop_gradient(rollout.returns), real)
+    entropy_weight = statistics.entropy_weight
     imagined_losses, imagined = imagination_losses(
-        behaviour, slow_critic, rollout, return_scale.scale, chosen
+        behaviour, slow_critic, rollout, return_scale.scale, entropy_weight.weight, chosen
     )
+    entropy = jax.lax.stop_gradient(imagined["entropy"]) / rollout.action.shape[-1]
+    entropy_weight = entropy_weight.update(entropy, real)
     losses |= {name: jnp.where(real, loss, 0.0) for name, loss in imagined_losses.items()}
 
     bootstrap = rollout.returns[0].reshape(size, times - 1)
@@ -146,7 +156,8 @@ def total_loss(
     metrics |= {f"world/{name}": value.mean() for name, value in seen.items()}
     metrics |= {f"behaviour/{name}": value.mean() for name, value in imagined.items()}
     metrics["behaviour/return_scale"] = return_scale.scale
-    return total, (return_scale, metrics)
+    metrics["behaviour/entropy_weight"] = entropy_weight.weight
+    return total, (Statistics(return_scale, entropy_weight), metrics)
 
 
 def in_precision(tree: T, dtype: jnp.dtype) -> T:

@@ -15,7 +15,9 @@ from dreamer_h.types import Latent
 class Level(eqx.Module):
     """Memory h and code z: h' = cell(h, z, a); prior p(z' | h'); posterior q(z' | h', embedding).
 
-    Methods act on one sequence or one step; the batch is a `vmap` around them.
+    With `carried` entries the latent's observation o goes along: h' = cell(h, [z, o], a). What is
+    seen replaces it; after a step without eyes it is the old one, for the caller to bring up to
+    date. Methods act on one sequence or one step; the batch is a `vmap` around them.
     """
 
     cell: BlockGRU
@@ -27,6 +29,7 @@ class Level(eqx.Module):
     groups: int = eqx.field(static=True)
     classes: int = eqx.field(static=True)
     unimix: float = eqx.field(static=True)
+    carried: int = eqx.field(static=True)  # entries O of the observation that goes along
 
     def __init__(
         self,
@@ -39,16 +42,18 @@ class Level(eqx.Module):
         classes: int,
         blocks: int,
         unimix: float,
+        carried: int = 0,
         key: PRNGKeyArray,
     ):
         cell_key, post_key, post_out_key, prior_key, prior_out_key = jr.split(key, 5)
         code = groups * classes
-        self.cell = BlockGRU(code, action, deter, hidden, blocks, key=cell_key)
+        self.cell = BlockGRU(code + carried, action, deter, hidden, blocks, key=cell_key)
         self.posterior = JointBlock((deter, embedding), hidden, key=post_key)
         self.posterior_output = Linear(hidden, code, key=post_out_key)
         self.prior = MLP(deter, hidden, 2, key=prior_key)
         self.prior_output = Linear(hidden, code, key=prior_out_key)
         self.deter, self.groups, self.classes, self.unimix = deter, groups, classes, unimix
+        self.carried = carried
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -57,7 +62,8 @@ class Level(eqx.Module):
     def initial(self) -> Latent:
         """The state before anything was seen: zeros."""
         code = jnp.zeros((self.groups, self.classes), self.dtype)
-        return Latent(jnp.zeros(self.deter, self.dtype), code, code.astype(jnp.float32))
+        seen = jnp.zeros(self.carried, jnp.float32) if self.carried else None
+        return Latent(jnp.zeros(self.deter, self.dtype), code, code.astype(jnp.float32), seen)
 
     def code(self, logits: Float[Array, "*B G C"]) -> OneHot:
         """The distribution of the code, with its share of the uniform one."""
@@ -71,18 +77,20 @@ class Level(eqx.Module):
         latent: Latent,
         action: Float[Array, " A"],
         embedding: Float[Array, " E"],
+        seen: Float[Array, " O"] | None = None,
         *,
         key: PRNGKeyArray,
     ) -> Latent:
         """Posterior after one agent step: `action` led to what `embedding` shows."""
         share = self.posterior.share(1, embedding)
-        return self._observe(latent, self._embed(action), share, key)
+        return self._observe(latent, self._embed(action), share, seen, key)
 
     def observe_sequence(
         self,
         action: Float[Array, "T A"],
         embedding: Float[Array, "T1 E"],
         is_first: Bool[Array, " T1"],
+        seen: Float[Array, "T1 O"] | None = None,
         *,
         key: PRNGKeyArray,
     ) -> Latent:
@@ -92,35 +100,37 @@ class Level(eqx.Module):
         start = self.initial()
 
         def step(latent, inputs):
-            action_embedding, share, first, step_key = inputs
+            action_embedding, share, seen, first, step_key = inputs
             latent = forget(latent, first)
-            latent = self._observe(latent, action_embedding, share, step_key)
+            latent = self._observe(latent, action_embedding, share, seen, step_key)
             return latent, latent
 
         action = jnp.where(is_first[:, None], 0.0, action)
         keys = jr.split(key, len(is_first))
-        inputs = (self._embed(action), self.posterior.share(1, embedding), is_first, keys)
+        inputs = (self._embed(action), self.posterior.share(1, embedding), seen, is_first, keys)
         return jax.lax.scan(frugal(step), start, inputs)[1]
 
     def step(self, latent: Latent, action: Float[Array, " A"], *, key: PRNGKeyArray) -> Latent:
         """Prior after one agent step: what will be, unseen."""
         deter = self._advance(latent, self._embed(action))
-        return self._draw(deter, self.prior_logits(deter), key)
+        return self._draw(deter, self.prior_logits(deter), latent.obs, key)
 
     def _embed(self, action):
         return self.cell.embed(action.astype(self.dtype))
 
     def _advance(self, latent, action_embedding):
-        code = latent.code.reshape(*latent.code.shape[:-2], -1)
-        return self.cell(latent.deter, code, action_embedding)
+        known = latent.code.reshape(*latent.code.shape[:-2], -1)
+        if latent.obs is not None:
+            known = jnp.concatenate([known, latent.obs.astype(self.dtype)], axis=-1)
+        return self.cell(latent.deter, known, action_embedding)
 
-    def _observe(self, latent, action_embedding, share, key):
+    def _observe(self, latent, action_embedding, share, seen, key):
         deter = self._advance(latent, action_embedding)
         hidden = self.posterior(self.posterior.share(0, deter), share)
-        return self._draw(deter, self._shaped(self.posterior_output(hidden)), key)
+        return self._draw(deter, self._shaped(self.posterior_output(hidden)), seen, key)
 
-    def _draw(self, deter, logits, key):
-        return Latent(deter, self.code(logits).sample(key).astype(self.dtype), logits)
+    def _draw(self, deter, logits, obs, key):
+        return Latent(deter, self.code(logits).sample(key).astype(self.dtype), logits, obs)
 
     def _shaped(self, logits):
         shape = (*logits.shape[:-1], self.groups, self.classes)

@@ -46,6 +46,7 @@ class World(eqx.Module):
         self.encoder = make_encoder(
             obs, units=config.units, layers=3, depth=config.depth, key=encoder_key
         )
+        self.carried = obs.shape[0] if config.residual else 0
         self.level = Level(
             self.encoder.width,
             action,
@@ -55,10 +56,10 @@ class World(eqx.Module):
             classes=config.classes,
             blocks=config.blocks,
             unimix=config.unimix,
+            carried=self.carried,
             key=level_key,
         )
         code = config.groups * config.classes
-        self.carried = obs.shape[0] if config.residual else 0
         self.features = config.deter + code + self.carried
         self.decoder = make_decoder(
             obs,
@@ -77,7 +78,7 @@ class World(eqx.Module):
 
     def initial(self) -> Latent:
         """The state before anything was seen: zeros."""
-        return self._carrying(self.level.initial(), jnp.zeros(self.carried, jnp.float32))
+        return self.level.initial()
 
     def encode(self, obs: Shaped[Array, "..."]) -> Float[Array, "*B E"]:
         """Embedding of raw observations; leading axes are free."""
@@ -85,29 +86,27 @@ class World(eqx.Module):
 
     def start(self, sequence: Sequence, *, key: PRNGKeyArray) -> Latent:
         """Posteriors (T1, ...) along a context; the last one is where imagination begins."""
-        embedding = self.encode(sequence.obs)
-        latents = self.level.observe_sequence(
-            sequence.action, embedding, sequence.is_first, key=key
+        embedding, seen = self.encode(sequence.obs), self._seen(sequence.obs)
+        return self.level.observe_sequence(
+            sequence.action, embedding, sequence.is_first, seen, key=key
         )
-        return self._seeing(latents, sequence.obs)
 
     def observe(
         self, latent: Latent, action: Float[Array, " A"], obs: Shaped[Array, "..."], *, key
     ) -> Latent:
         """Posterior after one agent step."""
-        return self._seeing(self.level.observe(latent, action, self.encode(obs), key=key), obs)
+        return self.level.observe(latent, action, self.encode(obs), self._seen(obs), key=key)
 
     def step(self, latent: Latent, action: Float[Array, " A"], *, key: PRNGKeyArray) -> Latent:
         """Prior after one agent step."""
         following = self.level.step(latent, action, key=key)
         if not self.carried:
             return following
-        expected = self.expect(following, latent.obs)
-        return self._carrying(following, expected.output)
+        return dataclasses.replace(following, obs=self.decoder(following).output)
 
     def expect(self, latent: Latent, before: Float[Array, "*B O"] | None) -> Symlog | Pixels:
         """The observation at a latent, from `before`: the one that was carried to it, if any."""
-        return self.decoder(self._carrying(latent, before))
+        return self.decoder(dataclasses.replace(latent, obs=before))
 
     def imagine(
         self,
@@ -158,8 +157,5 @@ class World(eqx.Module):
         """The continue part of `decode` alone."""
         return Bernoulli(self.continue_(features)[..., 0])
 
-    def _seeing(self, latent: Latent, obs: Shaped[Array, "..."]) -> Latent:
-        return self._carrying(latent, symlog(obs)) if self.carried else latent
-
-    def _carrying(self, latent: Latent, obs: Float[Array, "*B O"] | None) -> Latent:
-        return dataclasses.replace(latent, obs=obs if self.carried else None)
+    def _seen(self, obs: Shaped[Array, "..."]) -> Float[Array, "..."] | None:
+        return symlog(obs) if self.carried else None

@@ -108,7 +108,9 @@ def test_the_reinforce_gradient_is_the_score_function(world, behaviour, slow_cri
         rollout = imagine(
             world, behaviour, start, H, gradient="reinforce", lambda_=0.95, key=jr.key(seed)
         )
-        losses, _ = imagination_losses(behaviour, slow_critic, rollout, jnp.float32(2.0), config)
+        losses, _ = imagination_losses(
+            behaviour, slow_critic, rollout, jnp.float32(2.0), jnp.float32(entropy), config
+        )
         return losses["policy"].sum()
 
     gradient = found(behaviour)
@@ -179,7 +181,7 @@ def slopes():
             world, behaviour, slow_critic = moved
             rollout = imagine(world, behaviour, start, H, gradient=kind, lambda_=0.95, key=key)
             losses, _ = imagination_losses(
-                behaviour, slow_critic, rollout, jnp.float32(1.0), config
+                behaviour, slow_critic, rollout, jnp.float32(1.0), jnp.float32(3e-4), config
             )
             return weights[0] * losses["policy"].sum() + weights[1] * losses["value"].sum()
 
@@ -210,7 +212,9 @@ def test_the_value_loss_is_the_cross_entropy_to_the_return_and_to_the_slow_criti
 ):
     rollout = reinforce(world, behaviour, start, jr.key(seed))
     config = dataclasses.replace(CONFIG, slow_scale=0.5)
-    losses, metrics = imagination_losses(behaviour, slow_critic, rollout, jnp.float32(1.0), config)
+    losses, metrics = imagination_losses(
+        behaviour, slow_critic, rollout, jnp.float32(1.0), jnp.float32(3e-4), config
+    )
     features = rollout.features
     logits, slow = np.asarray(behaviour.critic(features)), np.asarray(slow_critic(features))
     for at in np.ndindex(H, B):

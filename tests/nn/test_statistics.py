@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 
-from dreamer_h.nn.statistics import ReturnScale
+from dreamer_h.nn.statistics import EntropyWeight, ReturnScale
 
 
 def test_the_return_scale_averages_percentiles_without_correcting_its_start(normal):
@@ -40,3 +40,19 @@ def test_returns_that_are_not_real_do_not_count(normal):
     # a batch of nothing but ends teaches nothing, and is not NaN
     again = wanted.update(returns, jnp.zeros(6, bool))
     np.testing.assert_allclose(again.scale, wanted.scale, rtol=1e-6)
+
+
+def test_a_tuned_weight_rises_below_the_target_and_falls_above():
+    entropy = jnp.asarray([[0.5, 7.0], [1.5, -7.0]])
+    first = EntropyWeight.init(0.01, 2.0, 0.1)
+    found = first.update(entropy, jnp.asarray([True, False]))
+    np.testing.assert_allclose(found.weight, 0.01 * np.exp(0.1 * (2.0 - 1.0)), rtol=1e-5)
+    assert float(first.update(entropy + 5.0).weight) < 0.01
+    # a batch of nothing but ends teaches nothing, and is not NaN
+    unchanged = first.update(entropy, jnp.asarray([False, False]))
+    assert float(unchanged.weight) == float(first.weight)
+
+
+def test_a_weight_without_a_rate_stays():
+    first = EntropyWeight.init(0.01, 2.0, 0.0)
+    assert float(first.update(jnp.asarray([100.0])).weight) == float(first.weight)

@@ -207,6 +207,14 @@ def test_every_field_can_be_set_from_the_command_line(name):
     assert config == with_field(debug, name, value)
 
 
+def test_pixels_are_seen_without_what_is_for_states(capsys):
+    config, _ = train.parse(["--preset", "cpu", "--obs", "pixels"])
+    assert config == preset("cpu", obs="pixels")
+    with pytest.raises(SystemExit):
+        train.parse(["--preset", "cpu", "--obs", "pixels", "--world.residual", "True"])
+    assert "--world.residual" in capsys.readouterr().err
+
+
 def test_the_logdir_is_named_after_task_and_seed():
     _, logdir = train.parse(["--task", "dmc/walker-walk-v0", "--seed", "3"])
     assert logdir == Path("runs/dmc-walker-walk-v0-3")

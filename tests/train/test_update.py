@@ -14,7 +14,7 @@ from dreamer_h.config import BehaviourConfig, Config, OptimizerConfig
 from dreamer_h.nn.statistics import ReturnScale
 from dreamer_h.presets import preset
 from dreamer_h.train import update as room
-from dreamer_h.train.state import TrainState, init_agent, init_state
+from dreamer_h.train.state import TrainState, init_agent, init_state, init_statistics
 from dreamer_h.train.update import make_update, total_loss
 
 FAST = OptimizerConfig(learning_rate=3e-3, warmup=1)
@@ -112,6 +112,24 @@ def test_every_parameter_and_the_slow_critic_learn(traced):
         assert not np.array_equal(old, new), jax.tree_util.keystr(path)
 
 
+def test_the_actor_moves_at_its_share_of_the_step():
+    moved = []
+    for rate in (1.0, 0.25):
+        behaviour = dataclasses.replace(CONFIG.behaviour, actor_rate=rate)
+        config = dataclasses.replace(CONFIG, behaviour=behaviour)
+        state, update = fresh(config), make_update(config)
+        before = jax.tree.map(np.asarray, state.agent)
+        # the first update's rate is 0
+        state = dataclasses.replace(
+            state, optimizer=update(fresh(config), tiny.batch())[0].optimizer
+        )
+        after, _ = update(state, tiny.batch(1))
+        moved.append(jax.tree.map(lambda a, b: np.asarray(a) - b, after.agent, before))
+    fast, slow = (tree.behaviour.actor for tree in moved)
+    chex.assert_trees_all_close(jax.tree.map(lambda x: 0.25 * x, fast), slow, atol=1e-6)
+    chex.assert_trees_all_close(moved[0].behaviour.critic, moved[1].behaviour.critic, atol=1e-6)
+
+
 def test_the_slow_critic_follows_the_critic_at_its_rate(traced):
     state = run(traced, 2)[0]
     slow = jax.tree.map(np.asarray, state.slow_critic)
@@ -142,14 +160,14 @@ def test_the_total_is_the_sum_of_the_losses_by_their_weights(traced):
 def test_a_batch_that_is_not_finite_is_skipped_and_the_next_one_learns(traced):
     state = run(traced, 2)[0]
     before = parameters(state)
-    rest = jax.tree.map(np.asarray, (state.optimizer, state.return_scale))
+    rest = jax.tree.map(np.asarray, (state.optimizer, state.statistics))
     bad = tiny.batch(2)
     bad = dataclasses.replace(bad, obs=bad.obs.at[1, 2, 0].set(jnp.nan))
     for count in (1, 2):
         state, metrics = traced.update(state, bad)
         chex.assert_trees_all_equal(parameters(state), before)
         chex.assert_trees_all_equal(
-            jax.tree.map(np.asarray, (state.optimizer, state.return_scale)), rest
+            jax.tree.map(np.asarray, (state.optimizer, state.statistics)), rest
         )
         assert int(state.skipped) == int(state.skipped_in_a_row) == count
         assert float(metrics["train/skipped"]) == count
@@ -201,13 +219,16 @@ def slopes():
     """(weights by loss, batch, …) -> (gradients of agent and slow critic, scale, metrics)."""
     config = tiny.config(behaviour=dataclasses.replace(tiny.BEHAVIOUR, gradient="dynamics"))
 
-    def weighted(moved, return_scale, batch, weights, key):
-        _, aux = total_loss(*moved, return_scale, batch, config, key=key)
+    def weighted(moved, statistics, batch, weights, key):
+        _, aux = total_loss(*moved, statistics, batch, config, key=key)
         return sum(weights[name] * aux[1][name] for name in weights), aux
 
     compiled = jax.jit(jax.grad(weighted, has_aux=True))
     state = fresh()
-    wide = ReturnScale(jnp.float32(-50.0), jnp.float32(50.0), 0.01)
+    wide = dataclasses.replace(
+        init_statistics(config),
+        return_scale=ReturnScale(jnp.float32(-50.0), jnp.float32(50.0), 0.01),
+    )
 
     def run(batch, *wanted, seed=0):
         weights = {name: jnp.float32(name in wanted) for name in LOSSES}
@@ -298,4 +319,4 @@ def test_a_fresh_state_has_a_slow_critic_of_its_own_and_clocks_at_zero():
     chex.assert_trees_all_equal(state.slow_critic, state.agent.behaviour.critic)
     for count in (state.update, state.skipped, state.skipped_in_a_row):
         assert int(count) == 0
-    assert int(state.seed) == 3 and float(state.return_scale.scale) == 1.0
+    assert int(state.seed) == 3 and float(state.statistics.return_scale.scale) == 1.0

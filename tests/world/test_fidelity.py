@@ -60,6 +60,21 @@ def test_a_prior_carries_what_is_expected(world, window, seed, normal):
     np.testing.assert_allclose(seen, oracles.symexp(np.asarray(path.obs)), rtol=1e-4, atol=1e-5)
 
 
+def test_the_memory_goes_on_from_what_is_carried(world, window, seed, normal):
+    before = last(start(world, window, jr.key(seed)))
+    other = dataclasses.replace(before, obs=before.obs + 1.0)
+    action, key = normal(tiny.ACTION), jr.key(seed)
+    here, there = (step(world, latent, action, key).deter for latent in (before, other))
+    assert np.abs(here - there).max() > 1e-4
+
+
+def test_an_episode_forgets_what_was_carried(world, window, seed):
+    first = dataclasses.replace(window, is_first=window.is_first.at[2].set(True))
+    other = dataclasses.replace(first, obs=first.obs.at[1].add(5.0))
+    found, changed = (start(world, w, jr.key(seed)) for w in (first, other))
+    chex.assert_trees_all_equal(*(jax.tree.map(lambda x: x[2:], p) for p in (found, changed)))
+
+
 def test_without_a_change_everything_stays_as_it_was_seen(world, window, seed, normal):
     output = lambda w: (w.decoder.output.weight, w.decoder.output.bias)
     still = eqx.tree_at(output, world, jax.tree.map(jnp.zeros_like, output(world)))

@@ -1,0 +1,76 @@
+"""What a run looks at now and then: real returns, the exploitation gap, error per horizon."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from dreamer_h.config import Config
+from dreamer_h.horizon.recording import Field
+from dreamer_h.replay.ring import Ring
+from dreamer_h.train import fidelity
+from dreamer_h.train.evaluate import play, rows
+from dreamer_h.train.gap import imagined_and_real
+from dreamer_h.train.logger import Counts, Logger
+from dreamer_h.train.openloop import picture
+from dreamer_h.train.seeds import Stream, derive
+from dreamer_h.train.state import Agent
+
+
+class Evaluator:
+    """Evaluates agents in environments of its own, made at the first call, and logs what it sees.
+
+    `env` is a training environment: its layout names the entries of an observation.
+    """
+
+    def __init__(
+        self, config: Config, env: gym.Env, make_env: Callable[..., gym.Env], logger: Logger
+    ):
+        self.config, self.make_env, self.logger = config, make_env, logger
+        self.envs: list[gym.Env] = []
+        bare: Any = env.unwrapped
+        self.dt = float(getattr(bare, "dt", 1.0))
+        size = int(np.prod(env.observation_space.shape or ()))
+        layout = getattr(bare, "layout", ()) or (("obs", 0, size, "other"),)
+        self.fields = tuple(Field(*field) for field in layout)
+
+    def __call__(self, agent: Agent, ring: Ring, counts: Counts) -> list[dict[str, Any]]:
+        """Plays the evaluation episodes, logs them, and returns their rows for results."""
+        config = self.config
+        count = config.eval_episodes
+        if not self.envs:
+            self.envs = [self.make_env() for _ in range(2 * count)]
+        sampled = [False] * count + [True] * count
+        seeds = [
+            derive(config.seed, Stream.EVALUATE, counts.env_step, i % count)
+            for i in range(2 * count)
+        ]
+        episodes = play(agent, self.envs, seeds, sampled, seed=config.seed)
+        found = rows(episodes, task=config.task, seed=config.seed, env_step=counts.env_step)
+        scalars = {f"eval/{row['what']}": row["value"] for row in found}
+        gap = imagined_and_real(agent, episodes)
+        if gap is not None:
+            scalars["eval/return_imagined"], scalars["eval/return_real"] = gap
+        if len(ring.obs_shape) == 1:  # deviations of pixels say little
+            curves = fidelity.measure(agent.world, episodes, ring.finished(), self.fields)
+            if curves is not None:
+                scalars |= fidelity.scalars(curves)
+                self.logger.figure(counts, "horizon/curve", fidelity.picture(curves, self.dt))
+        self.logger.scalars(counts, scalars)
+        if episodes:
+            names = [name for field in self.fields for name in entries(field)]
+            self.logger.figure(
+                counts, "world/open_loop", picture(agent, episodes[-1], names, self.dt)
+            )
+        return found
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+
+def entries(field: Field) -> list[str]:
+    """A name for each entry of a field."""
+    width = field.stop - field.start
+    return [f"{field.name}[{i}]" for i in range(width)] if width > 1 else [field.name]
