@@ -4,8 +4,6 @@ Needs the package minari (`pip install -e .[minari]`). The physics' state does n
 data set that was read has no floor.
 """
 
-import hashlib
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,14 +11,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from dreamer_h.files import replacing
 from dreamer_h.horizon.recording import (
     Recording,
-    episode_path,
-    load_recording,
-    split_of,
+    finish,
+    save_episode,
+    unnamed_layout,
 )
-from dreamer_h.replay.episode import FIELDS, Episode
+from dreamer_h.replay.episode import Episode
 
 # what a data set that was written here says of itself; angles would not be known without the layout
 TRAVELS = ("task", "behaviour", "tick", "action_repeat", "dt", "layout")
@@ -81,7 +78,7 @@ def from_minari(name: str, folder: Path) -> Recording:
         "tick": 8,
         "action_repeat": 1,
         "dt": 1.0,
-        "layout": [{"name": "obs", "start": 0, "stop": size, "kind": "other"}],
+        "layout": unnamed_layout(size),
     }
     try:
         said = json.loads(data.storage.metadata.get("description") or "{}")
@@ -90,30 +87,14 @@ def from_minari(name: str, folder: Path) -> Recording:
     if isinstance(said, dict) and set(TRAVELS) <= said.keys():
         about = {name: said[name] for name in TRAVELS}
     (folder / "episodes").mkdir(parents=True, exist_ok=True)
-    described = []
     for number, found in enumerate(data.iterate_episodes()):
-        e = Episode(
-            np.asarray(found.observations, np.float32),
-            np.asarray(found.actions, np.float32),
-            np.concatenate([[0.0], found.rewards]).astype(np.float32),
-            np.concatenate([[False], found.terminations]),
-            number,
-        )
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **{array: getattr(e, array) for array in FIELDS})
-        with replacing(episode_path(folder, number)) as file:
-            file.write(buffer.getvalue())
-        digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-        split = split_of(number, data.total_episodes)
-        described.append({"split": split, "sha256": digest, "env_seed": None, "policy_seed": None})
-    manifest = {
-        "schema_version": 1,
-        **about,
-        "episodes": described,
-        "restartable": False,
-        "versions": {"minari": minari.__version__},
-        "hash": hashlib.sha256("".join(d["sha256"] for d in described).encode()).hexdigest(),
-    }
-    with replacing(folder / "manifest.json") as file:
-        file.write(json.dumps(manifest, indent=1).encode())
-    return load_recording(folder)
+        arrays = {
+            "obs": np.asarray(found.observations, np.float32),
+            "action": np.asarray(found.actions, np.float32),
+            "reward": np.concatenate([[0.0], found.rewards]).astype(np.float32),
+            "is_terminal": np.concatenate([[False], found.terminations]),
+        }
+        Episode(**arrays, id=number)  # raises where their lengths disagree
+        save_episode(folder, number, arrays)
+    seeds = [{"env_seed": None, "policy_seed": None}] * data.total_episodes
+    return finish(folder, {**about, "versions": {"minari": minari.__version__}}, seeds)

@@ -1,8 +1,6 @@
 """Recording episodes, each in a file of its own, on all cores; stopped and begun again at will."""
 
-import hashlib
 import importlib.metadata
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +13,13 @@ import numpy as np
 
 from dreamer_h.files import remove_stale, replacing
 from dreamer_h.horizon.parallel import Progress, spread
-from dreamer_h.horizon.recording import Recording, episode_path, load_recording, split_of
+from dreamer_h.horizon.recording import (
+    Recording,
+    episode_path,
+    finish,
+    save_episode,
+    unnamed_layout,
+)
 from dreamer_h.replay.episode import FIELDS
 from dreamer_h.types import Policy
 
@@ -53,9 +57,8 @@ def record(plan: Plan, folder: Path, *, jobs: int, progress: Progress = iter) ->
     _claim(plan, folder)
     numbers = [n for n in range(plan.episodes) if not episode_path(folder, n).exists()]
     spread(partial(_tools, plan), partial(_record_episode, folder), numbers, jobs, progress)
-    with replacing(folder / "manifest.json") as file:
-        file.write(json.dumps(_manifest(plan, folder), indent=1).encode())
-    return load_recording(folder)
+    drawn = [seeds(plan.seed, number) for number in range(plan.episodes)]
+    return finish(folder, _about(plan), [{"env_seed": e, "policy_seed": p} for e, p in drawn])
 
 
 def _claim(plan: Plan, folder: Path) -> None:
@@ -73,11 +76,7 @@ def _tools(plan: Plan) -> tuple[Plan, gym.Env, Policy]:
 def _record_episode(folder: Path, tools: tuple[Plan, gym.Env, Policy], number: int) -> int:
     plan, env, policy = tools
     env_seed, policy_seed = seeds(plan.seed, number)
-    arrays: dict[str, Any] = play(env, policy, env_seed, policy_seed, plan.tick)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    with replacing(episode_path(folder, number)) as file:
-        file.write(buffer.getvalue())
+    save_episode(folder, number, play(env, policy, env_seed, policy_seed, plan.tick))
     return number
 
 
@@ -111,34 +110,15 @@ def play(
     return arrays
 
 
-def _manifest(plan: Plan, folder: Path) -> dict[str, Any]:
+def _about(plan: Plan) -> dict[str, Any]:
     env = plan.make_env()
     env.close()
     bare: Any = env.unwrapped
-    with np.load(episode_path(folder, 0), allow_pickle=False) as file:
-        size, restartable = file["obs"].shape[1], any(n.startswith("moment/") for n in file.files)
+    size = int(np.prod(env.observation_space.shape or ()))
     layout = [field._asdict() for field in getattr(bare, "layout", ())]
-    layout = layout or [{"name": "obs", "start": 0, "stop": size, "kind": "other"}]
-    episodes = []
-    for number in range(plan.episodes):
-        env_seed, policy_seed = seeds(plan.seed, number)
-        content = episode_path(folder, number).read_bytes()
-        episodes.append(
-            {
-                "split": split_of(number, plan.episodes),
-                "sha256": hashlib.sha256(content).hexdigest(),
-                "env_seed": env_seed,
-                "policy_seed": policy_seed,
-            }
-        )
-    whole = hashlib.sha256("".join(e["sha256"] for e in episodes).encode()).hexdigest()
     return {
-        "schema_version": 1,
         **plan.described(),
         "dt": getattr(bare, "dt", 1.0),
-        "restartable": restartable,
-        "layout": layout,
+        "layout": layout or unnamed_layout(size),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
-        "hash": whole,
-        "episodes": episodes,
     }

@@ -7,14 +7,17 @@ train, calibration, test.
 """
 
 import hashlib
+import io
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
+from dreamer_h.files import replacing
 from dreamer_h.replay.episode import FIELDS, Episode
 from dreamer_h.types import Moment
 
@@ -107,6 +110,39 @@ class Recording:
 
 def episode_path(folder: Path, number: int) -> Path:
     return folder / "episodes" / f"{number:05d}.npz"
+
+
+def unnamed_layout(size: int) -> list[dict[str, Any]]:
+    """Of observations that say nothing of themselves."""
+    return [{"name": "obs", "start": 0, "stop": size, "kind": "other"}]
+
+
+def save_episode(folder: Path, number: int, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an episode whole or not at all: FIELDS, and `moment/<name>` where there is physics."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **cast(Any, arrays))
+    with replacing(episode_path(folder, number)) as file:
+        file.write(buffer.getvalue())
+
+
+def finish(folder: Path, about: dict[str, Any], seeds: Sequence[Mapping[str, Any]]) -> Recording:
+    """Describes the saved episodes, whose seeds are given, in a manifest: with that it is done."""
+    episodes = []
+    for number, known in enumerate(seeds):
+        digest = hashlib.sha256(episode_path(folder, number).read_bytes()).hexdigest()
+        episodes.append({"split": split_of(number, len(seeds)), "sha256": digest, **known})
+    with np.load(episode_path(folder, 0), allow_pickle=False) as file:
+        restartable = any(name.startswith("moment/") for name in file.files)
+    manifest = {
+        "schema_version": 1,
+        **about,
+        "restartable": restartable,
+        "hash": hashlib.sha256("".join(e["sha256"] for e in episodes).encode()).hexdigest(),
+        "episodes": episodes,
+    }
+    with replacing(folder / "manifest.json") as file:
+        file.write(json.dumps(manifest, indent=1).encode())
+    return load_recording(folder)
 
 
 def load_recording(folder: Path) -> Recording:
