@@ -195,7 +195,7 @@ def other(name: str, value: typing.Any) -> typing.Any:
         return OTHER[name]
     if isinstance(value, bool):
         return not value
-    return value / 2 if isinstance(value, float) and value <= 1 else value + 1
+    return value / 2 if isinstance(value, float) and 0 < value <= 1 else value + 1
 
 
 @pytest.mark.parametrize("name", flatten(Config()))
