@@ -96,7 +96,7 @@ def preset(name: str, recipe: str | None = None, obs: str | None = None) -> Conf
     """
     config = PRESETS[_known(name, PRESETS, "preset")]
     fixed = {} if recipe is None else RECIPES[_known(recipe, RECIPES, "recipe")]
-    if fixed.get("obs", obs) == "pixels":
+    if "pixels" in (obs, fixed.get("obs")):
         plain = replace(config.world, residual=False, learned_scale=False, selffed=0)
         config = replace(config, obs="pixels", world=plain)
     for path, value in fixed.items():

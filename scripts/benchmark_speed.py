@@ -80,12 +80,7 @@ def time_parts(
 
     def world(model, batch):
         losses, latents, _ = batch_losses(
-            model,
-            batch,
-            horizon=chosen.horizon,
-            free_nats=config.world.free_nats,
-            selffed=config.world.selffed,
-            key=key,
+            model, batch, config.world, horizon=chosen.horizon, key=key
         )
         starts = jax.tree.map(lambda leaf: leaf[:, 1:].reshape(-1, *leaf.shape[2:]), latents)
         return total(losses), starts

@@ -59,12 +59,7 @@ def make_update(config: Config, chain: optax.GradientTransformation) -> Callable
 
     def total(world, batch, key):
         losses, _, _ = batch_losses(
-            world,
-            batch,
-            horizon=config.behaviour.horizon,
-            free_nats=config.world.free_nats,
-            selffed=config.world.selffed,
-            key=key,
+            world, batch, config.world, horizon=config.behaviour.horizon, key=key
         )
         assert losses.keys() == scale.keys()
         return sum((scale[name] * loss.mean() for name, loss in losses.items()), jnp.float32(0.0))

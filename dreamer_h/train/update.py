@@ -100,12 +100,7 @@ def total_loss(
     size, times = batch.mask.shape
 
     losses, latents, seen = batch_losses(
-        world,
-        batch,
-        horizon=chosen.horizon,
-        free_nats=config.world.free_nats,
-        selffed=config.world.selffed,
-        key=posterior_key,
+        world, batch, config.world, horizon=chosen.horizon, key=posterior_key
     )
 
     # Imagination starts at every posterior but the first, whose memory is still empty.

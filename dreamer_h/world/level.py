@@ -81,7 +81,10 @@ class Level(eqx.Module):
         *,
         key: PRNGKeyArray,
     ) -> Latent:
-        """Posterior after one agent step: `action` led to what `embedding` shows."""
+        """Posterior after one agent step: `action` led to what `embedding` shows.
+
+        `seen` is the observation in symlog space, where it is carried.
+        """
         share = self.posterior.share(1, embedding)
         return self._observe(latent, self._embed(action), share, seen, key)
 
@@ -94,7 +97,10 @@ class Level(eqx.Module):
         *,
         key: PRNGKeyArray,
     ) -> Latent:
-        """Posteriors (T1, ...) along a window, from the initial state; a first step forgets."""
+        """Posteriors (T1, ...) along a window, from the initial state; a first step forgets.
+
+        `seen` are the observations in symlog space, where they are carried.
+        """
         # nothing led to the window's first observation: a zero action from the zero state
         action = jnp.concatenate([jnp.zeros_like(action[:1]), action])
         start = self.initial()

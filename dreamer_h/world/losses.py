@@ -25,15 +25,19 @@ def scales(config: WorldConfig) -> dict[str, float]:
 def batch_losses(
     world: World,
     batch: Sequence,
+    config: WorldConfig,
     *,
     horizon: float,
-    free_nats: float,
-    selffed: int = 0,
     key: PRNGKeyArray,
 ) -> tuple[dict[str, Float[Array, "B T1"]], Latent, dict[str, Float[Array, "B T1"]]]:
     """`world_losses` of every window of a batch, each with randomness of its own."""
     losses = lambda sequence, key: world_losses(
-        world, sequence, horizon=horizon, free_nats=free_nats, selffed=selffed, key=key
+        world,
+        sequence,
+        horizon=horizon,
+        free_nats=config.free_nats,
+        selffed=config.selffed,
+        key=key,
     )
     return jax.vmap(losses)(batch, jr.split(key, len(batch.mask)))
 

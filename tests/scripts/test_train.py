@@ -215,6 +215,12 @@ def test_pixels_are_seen_without_what_is_for_states(capsys):
     assert "--world.residual" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("recipe, obs", [("dmc_proprio", "pixels"), ("dmc_vision", "state")])
+def test_the_small_preset_says_which_recipe_an_observation_breaks(recipe, obs):
+    with pytest.raises(ValueError, match=f"recipe {recipe} needs --obs"):
+        train.parse(["--preset", "cpu", "--recipe", recipe, "--obs", obs])
+
+
 def test_the_logdir_is_named_after_task_and_seed():
     _, logdir = train.parse(["--task", "dmc/walker-walk-v0", "--seed", "3"])
     assert logdir == Path("runs/dmc-walker-walk-v0-3")
