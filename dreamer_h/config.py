@@ -146,6 +146,8 @@ class Config:
     """Environments that collect side by side."""
     prefill: int = 2_000
     """Agent steps of random actions before learning starts."""
+    correlation: float = 0.0
+    """Correlation of a collected action's noise with that of the agent step before."""
     seed: int = 0
     """Of everything random in the run."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -224,7 +226,7 @@ def check(config: Config) -> None:
         )
     if behaviour.horizon <= 1.0:
         raise ValueError(f"--behaviour.horizon is {behaviour.horizon}; it must be above 1")
-    for name in ("world.unimix", "behaviour.lambda_", "behaviour.slow_rate"):
+    for name in ("world.unimix", "behaviour.lambda_", "behaviour.slow_rate", "correlation"):
         if values[name] > 1:
             raise ValueError(f"--{name} is {values[name]}; it is a share, at most 1")
     if behaviour.entropy_rate and not behaviour.entropy:

@@ -35,11 +35,13 @@ PRESETS: dict[str, Config] = {
     "size200m": _sized(8192, 64),
     "size400m": _sized(12288, 96),
     # Small and quick on two cores. What differs from DreamerV3 in kind, and why:
-    # docs/decisions/001-cpu-preset.md, 004-bits-of-the-code.md and 006-carried-observations.md.
+    # docs/decisions/001-cpu-preset.md, 004-bits-of-the-code.md,
+    # 006-carried-observations.md and 007-correlated-noise.md.
     "cpu": Config(
         steps=100_000,
         envs=1,
         prefill=1_000,
+        correlation=0.9,
         replay=ReplayConfig(batch=16, length=16, ratio=128.0),
         world=WorldConfig(
             deter=128,
@@ -71,6 +73,7 @@ PRESETS: dict[str, Config] = {
         steps=2_000,
         envs=2,
         prefill=200,
+        correlation=0.9,
         eval_every=1_000,
         eval_episodes=1,
         checkpoint_every=500,

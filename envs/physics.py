@@ -40,6 +40,14 @@ class DmcPhysics:
         mujoco.mj_differentiatePos(self._model, moved, 1.0, pose, self._data.qpos)
         return np.concatenate([moved, self._data.qvel - velocity])
 
+    def turns(self) -> np.ndarray:
+        """(V,) bool: positions of hinges without limits, which add up over turns."""
+        hinge = self._model.jnt_type == mujoco.mjtJoint.mjJNT_HINGE
+        free = hinge & (self._model.jnt_limited == 0)
+        turns = np.zeros(2 * self._model.nv, bool)
+        turns[self._model.jnt_dofadr[free]] = True
+        return turns
+
     def nudge(self, by: np.ndarray) -> np.ndarray:
         pose, velocity = np.split(np.asarray(by, np.float64), 2)
         mujoco.mj_integratePos(self._model, self._data.qpos, pose, 1.0)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import envs
 from dreamer_h.files import replacing
-from dreamer_h.horizon import exchange, models, transport
+from dreamer_h.horizon import exchange, models, overview, transport
 from dreamer_h.horizon.budget import Budget
 from dreamer_h.horizon.closed_loop import closed_loop
 from dreamer_h.horizon.compare import paired
@@ -50,29 +50,33 @@ from dreamer_h.presets import PRESETS, preset, with_settings
 from dreamer_h.train.load import load_agent
 from dreamer_h.train.policy import Snapshots
 from dreamer_h.train.runtime import run_script, use_compilation_cache
+from dreamer_h.train.state import Agent
 from envs.physics import DmcPhysics
 from envs.quantities import quantities
 
 
 def add_record(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", required=True)
+    parser.add_argument("--task", help="needed, but for --from-minari")
     parser.add_argument("--behaviour", default="excited", help="noise, excited or agent:<run>")
     parser.add_argument("--episodes", type=int, default=300, help="a third for each split")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tick", type=int, default=8, help="agent steps between recorded states")
     parser.add_argument("--action-repeat", type=int, default=2, help="env steps per agent step")
-    parser.add_argument("--out", type=Path, help="default is data/<task>-<behaviour>")
+    parser.add_argument("--out", type=Path, help="default is data/<task>-<behaviour> or data/<ID>")
     parser.add_argument("--to-minari", metavar="ID", help="write it as a Minari data set, too")
     parser.add_argument("--from-minari", metavar="ID", help="read this one instead of recording")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
 
 
 def run_record(chosen: argparse.Namespace) -> None:
-    name = f"{chosen.task.replace('/', '-')}-{chosen.behaviour.partition(':')[0]}"
-    folder = chosen.out or Path("data") / name
     if chosen.from_minari:
+        folder = chosen.out or Path("data") / chosen.from_minari.replace("/", "-")
         print(f"{exchange.from_minari(chosen.from_minari, folder).folder}")
         return
+    if chosen.task is None:
+        raise ValueError("record needs --task, or --from-minari")
+    name = f"{chosen.task.replace('/', '-')}-{chosen.behaviour.partition(':')[0]}"
+    folder = chosen.out or Path("data") / name
     make_env = partial(envs.make, chosen.task, action_repeat=chosen.action_repeat)
     env = make_env()
     action = int(np.prod(env.action_space.shape))
@@ -100,11 +104,13 @@ def run_record(chosen: argparse.Namespace) -> None:
 def add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of `record`")
     parser.add_argument("--model", required=True, help=", ".join(models.FITTED))
-    parser.add_argument("--updates", type=int, help="budget that repeats exactly")
-    parser.add_argument("--minutes", type=float, help="budget in minutes of this machine")
-    parser.add_argument("--preset", default="cpu", help=f"of worlds: {', '.join(PRESETS)}")
     parser.add_argument(
-        "--set", nargs="+", default=[], metavar="PATH=VALUE", help="fields of the world's config"
+        "--updates", type=int, help="budget that repeats exactly; yardsticks need none"
+    )
+    parser.add_argument("--minutes", type=float, help="budget in minutes of this machine")
+    parser.add_argument("--preset", help=f"of worlds (cpu): {', '.join(PRESETS)}")
+    parser.add_argument(
+        "--set", nargs="+", metavar="PATH=VALUE", help="fields of the world's config"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="default is <data>/models/<model>-<seed>")
@@ -113,16 +119,22 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
 def run_fit(chosen: argparse.Namespace) -> None:
     recording = load_recording(chosen.data)
     folder = chosen.out or chosen.data / "models" / f"{chosen.model}-{chosen.seed}"
-    budget = Budget(chosen.updates, chosen.minutes)
+    models.check_name(chosen.model, models.FITTED)
+    budget = None
+    if chosen.model not in YARDSTICKS:
+        budget = Budget(chosen.updates, chosen.minutes)
     bar = tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}")
 
     def shown():
-        for share in budget:
+        for share in budget or ():
             bar.update(int(100 * share) - bar.n)
             yield share
         bar.update(100 - bar.n)
 
-    config = replace(with_settings(preset(chosen.preset), chosen.set), task=recording.task)
+    config = None
+    if chosen.model in models.WORLDS or chosen.preset or chosen.set:  # others refuse a config
+        config = with_settings(preset(chosen.preset or "cpu"), chosen.set or [])
+        config = replace(config, task=recording.task)
     models.fit(chosen.model, recording, budget, shown(), config, folder, seed=chosen.seed)
     bar.close()
     print(folder)
@@ -156,6 +168,8 @@ def run_score(chosen: argparse.Namespace) -> None:
         raise ValueError("score needs --out, and one of --model, --import or --export")
     if chosen.policy and (chosen.answers or not recording.restartable):
         raise ValueError("--policy needs --model, and a recording that can be restarted")
+    if chosen.policy:
+        found_run(chosen.policy, recording)
     if chosen.answers:
         name, simulator = chosen.name or chosen.answers.stem, None
         answers = transport.read(chosen.answers, questions(bench))
@@ -165,15 +179,16 @@ def run_score(chosen: argparse.Namespace) -> None:
     bench = replace(bench, floor=floor_of(bench, chosen.jobs))
     scored = score(answers, bench)
     found = report(name, scored, yardstick_scores(bench), bench)
-    if chosen.policy and simulator:
-        make_policy, physics = partial(Snapshots, chosen.policy), make_physics(recording)()
-        found["closed_loop"] = closed_loop(
-            simulator, make_policy, physics, bench.far, bench.scale, bench.horizons
-        )
     save(chosen.out, found, scored, bench)
     with replacing(chosen.out / f"{name}.rows.json") as file:
         file.write(json.dumps(rows(found, chosen.seed), indent=1).encode())
     draw(chosen.out, {name: read_reports(chosen.out)[name]}, name)
+    if chosen.policy and simulator:  # last: a fault in there loses nothing of the above
+        make_policy, physics = partial(Snapshots, chosen.policy), make_physics(recording)()
+        found["closed_loop"] = closed_loop(
+            simulator, make_policy, physics, bench.far, bench.scale, bench.horizons
+        )
+        save(chosen.out, found, scored, bench)
 
 
 def found_simulator(chosen: argparse.Namespace, bench: Benchmark) -> tuple[str, Simulator]:
@@ -181,18 +196,29 @@ def found_simulator(chosen: argparse.Namespace, bench: Benchmark) -> tuple[str, 
     name, recording, folder = chosen.model, bench.recording, Path(chosen.model)
     if (folder / "model.json").exists():
         card, simulator = models.load(folder, recording, bench.scale)
-        name = card.model
+        name = card.label
     elif (folder / "config.json").exists():
-        config, agent, _ = load_agent(folder)
-        if config.task != recording.task:
-            raise ValueError(f"{folder} is of {config.task}, {recording.task} was recorded")
-        name, simulator = folder.name, LatentSimulator(agent.world)
+        name, simulator = folder.name, LatentSimulator(found_run(folder, recording).world)
     else:
         simulator = models.yardstick(name, recording, bench.scale)
     if chosen.damped:
         name = f"{name}_damped"
         simulator = Damped.fit(simulator, bench.calibration, bench.scale, samples=SAMPLES)
     return chosen.name or name, simulator
+
+
+def found_run(folder: Path, recording: Recording) -> Agent:
+    """The agent of a logdir. Raises ValueError where the run saw other things than recorded."""
+    config, agent, manifest = load_agent(folder)
+    about = {
+        "task": config.task,
+        "obs": config.obs,
+        "action_repeat": config.action_repeat,
+        "observation": list(manifest["observation"]["shape"]),
+        "action": manifest["action"],
+    }
+    models.check_agrees(f"the run in {folder}", about, recording)
+    return agent
 
 
 def make_physics(recording: Recording) -> Callable[[], DmcPhysics]:
@@ -228,6 +254,25 @@ def run_compare(chosen: argparse.Namespace) -> None:
     draw(folder, reports, "compare")
 
 
+def add_overview(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="holds a folder of `score` for each task")
+    parser.add_argument("--model", required=True, help="name of the scored model in question")
+    parser.add_argument("--rival", required=True, help="name of the one it is held against")
+
+
+def run_overview(chosen: argparse.Namespace) -> None:
+    paths = sorted(path for path in chosen.folder.iterdir() if any(path.glob("*.npz")))
+    if not paths:
+        raise ValueError(f"no folder in {chosen.folder} holds a scored simulator; `score` some")
+    tasks = {path.name: read_reports(path) for path in paths}
+    text = overview.table(tasks, chosen.model, chosen.rival)
+    overview.figure(tasks).savefig(chosen.folder / "overview.png")
+    with replacing(chosen.folder / "overview.md") as file:
+        file.write(text.encode())
+    print(text)
+    print(chosen.folder / "overview.png")
+
+
 def draw(folder: Path, reports: dict[str, Any], name: str) -> None:
     """Writes `<name>.png` and `<name>.md` and prints the table."""
     figure(reports).savefig(folder / f"{name}.png")
@@ -242,6 +287,7 @@ COMMANDS = {
     "fit": (add_fit, run_fit, "a simulator to recorded episodes"),
     "score": (add_score, run_score, "a simulator against what happened"),
     "compare": (add_compare, run_compare, "scored simulators with each other"),
+    "overview": (add_overview, run_overview, "two of them on many tasks"),
 }
 
 

@@ -132,15 +132,7 @@ def test_the_policy_remembers_the_cue(tmp_path):
 
 
 SHORT = dataclasses.replace(
-    PRESETS["cpu"],
-    task="finger-spin",
-    steps=4_000,
-    prefill=500,
-    eval_every=0,
-    checkpoint_every=10_000,
-    behaviour=dataclasses.replace(
-        PRESETS["cpu"].behaviour, imagine_length=10, horizon=30.0, entropy=3e-3
-    ),
+    PRESETS["cpu"], task="cartpole-swingup", steps=6_000, eval_every=0, checkpoint_every=10_000
 )
 
 
@@ -159,13 +151,11 @@ def random_return(make_env, seeds: list[int]) -> float:
     return float(np.mean(totals))
 
 
-@pytest.mark.slow  # three minutes, and of three seeds one earns nothing; a better one is owed
-def test_a_short_run_spins_the_finger(tmp_path):
+def test_a_short_run_swings_the_pole(tmp_path):
     make_env = partial(envs.make, SHORT.task, action_repeat=SHORT.action_repeat)
     trainer = toy.finish(Trainer(SHORT, tmp_path, make_env))
     episodes, _ = play_held_out(trainer.state.agent, SHORT, make_env, 5)
     random = random_return(make_env, [derive(SHORT.seed, Stream.TEST, 0, i) for i in range(5)])
     sampled = np.mean([episode.total for episode in episodes if episode.sampled])
     print(f"random {random:.0f}, sampled {sampled:.0f}")
-    # random actions are paid 2, give or take 2
-    assert sampled > random + 10
+    assert sampled > random + 20  # 94 against 44 after 5000 steps, one run

@@ -1,5 +1,6 @@
 """How long a fit may take: in updates, which repeat exactly, or in minutes of this machine."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,3 +30,8 @@ class Budget:
         began = time.monotonic()
         while (share := (time.monotonic() - began) / (60 * self.minutes)) < 1:
             yield share
+
+
+def falling(share: float) -> float:
+    """The factor of a learning rate that falls to nothing along a cosine as the budget is used."""
+    return 0.5 * (1.0 + math.cos(math.pi * share))

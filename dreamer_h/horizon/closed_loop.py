@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from dm_control.rl.control import PhysicsError
 
 from dreamer_h.horizon.metrics import errors
 from dreamer_h.horizon.scale import Scale
@@ -22,31 +23,53 @@ def imagined_episodes(
 ) -> tuple[Forecast, np.ndarray]:
     """The policy's way from every window's start, and its actions (W, H, A).
 
-    Every window has a policy of its own, which begins there with an empty memory.
+    Every window has a policy of its own, which begins there with an empty memory. A window that
+    diverges, by an observation, a reward or an action that is not finite, stays so: from there on
+    its observations and rewards are NaN and its actions zero. Raises ValueError for a simulator
+    without rewards.
     """
     policies = [make_policy() for _ in range(len(windows))]
     for number, policy in enumerate(policies):
         policy.begin(seed + number)
     state = simulator.start(Context(windows.context_obs, windows.context_action), seed=seed)
     now, taken, seen, paid = windows.context_obs[:, -1], [], [], []
+    alive = np.isfinite(now).all(axis=1)
     for t in range(windows.horizon):
-        pairs = zip(policies, now, strict=True)
-        action = np.stack([policy.act(obs.astype(np.float32)) for policy, obs in pairs])
-        state, now, reward = simulator.step(state, action, seed=seed + 1 + t)
+        action = np.zeros_like(windows.action[:, 0])
+        for w in np.flatnonzero(alive):
+            action[w] = policies[w].act(now[w])
+        alive = alive & np.isfinite(action).all(axis=1)
+        action[~alive] = 0.0
+        state, obs, reward = simulator.step(state, action, seed=seed + 1 + t)
+        if reward is None:
+            raise ValueError(
+                f"{type(simulator).__name__} predicts no reward; --policy needs one that does"
+            )
+        with np.errstate(over="ignore"):  # beyond float32 is beyond what a policy can see
+            now = np.asarray(obs, np.float32)
+        alive = alive & np.isfinite(now).all(axis=1) & np.isfinite(reward)
         taken.append(action)
-        seen.append(now)
-        paid.append(reward)
+        seen.append(np.where(alive[:, None], obs, np.nan))
+        paid.append(np.where(alive, reward, np.nan))
     forecast = Forecast(np.stack(seen, axis=1)[None], np.stack(paid, axis=1)[None])
     return forecast, np.stack(taken, axis=1)
 
 
-def repeated(physics: Physics, windows: Windows, action: np.ndarray) -> Windows:
-    """The windows as they would have gone under these actions."""
-    obs, reward = np.empty_like(windows.future_obs), np.empty_like(windows.future_reward)
+def repeated(physics: Physics, windows: Windows, action: np.ndarray, steps: np.ndarray) -> Windows:
+    """The windows as they would have gone under these actions (W, H, A), NaN behind `steps` (W,).
+
+    NaN also from where the physics itself fails.
+    """
+    obs, reward = (
+        np.full_like(like, np.nan) for like in (windows.future_obs, windows.future_reward)
+    )
     for w, moment in enumerate(windows.moments):
         physics.restore(moment)
-        for t, chosen in enumerate(action[w]):
-            obs[w, t], reward[w, t] = physics.step(chosen)
+        for t in range(steps[w]):
+            try:
+                obs[w, t], reward[w, t] = physics.step(action[w, t])
+            except PhysicsError:
+                break
     return replace(windows, action=action, future_obs=obs, future_reward=reward)
 
 
@@ -60,18 +83,25 @@ def closed_loop(
     *,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Median nrmse at every horizon; the summed rewards, imagined and real, and their gap."""
+    """Median nrmse at every horizon; the summed rewards, imagined and real, and their gap.
+
+    A window in which the simulator or the physics diverges counts as infinitely wrong from there
+    on, and its rewards are summed up to there; "diverged" is how many windows did.
+    """
     forecast, action = imagined_episodes(simulator, make_policy, windows, seed=seed)
-    truth = repeated(physics, windows, action)
-    found = errors(forecast, truth, scale)
     assert forecast.reward is not None
+    truth = repeated(physics, windows, action, np.isfinite(forecast.reward[0]).sum(axis=1))
+    ended = ~np.isfinite(truth.future_reward)  # (W, H)
+    kept = Forecast(np.where(ended[None, :, :, None], np.nan, forecast.obs), None)
+    found = errors(kept, replace(truth, future_obs=np.nan_to_num(truth.future_obs)), scale)
     counts = resamples(windows.episode)
     sums = {
-        "return_imagined": forecast.reward[0].sum(axis=1),
-        "return_real": truth.future_reward.sum(axis=1),
+        "return_imagined": np.where(ended, 0.0, forecast.reward[0]).sum(axis=1),
+        "return_real": np.where(ended, 0.0, truth.future_reward).sum(axis=1),
     }
     sums["gap"] = sums["return_imagined"] - sums["return_real"]
     return {
+        "diverged": int(ended.any(axis=1).sum()),
         "nrmse_median": {
             h: interval(STATISTICS["median"](found["nrmse"][:, h - 1], counts)) for h in horizons
         },

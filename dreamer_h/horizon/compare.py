@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamer_h.horizon.scored_files import read_reports
+from dreamer_h.horizon.scored_files import finite, read_reports
 from dreamer_h.horizon.statistics import interval, mean, resamples
 
 METRICS = ("nrmse", "crps")
@@ -16,7 +16,8 @@ def paired(folders: list[Path]) -> list[dict[str, Any]]:
 
     Each {"metric", "left", "right", "horizon", "value", "lo", "hi"}: the mean over windows of
     left - right; the interval resamples episodes. Models of several folders (seeds) stay apart.
-    Raises ValueError where the windows differ.
+    None stands for differences that are not finite. Raises ValueError where the recordings or the
+    windows differ.
     """
     models = [
         (folder, name, report)
@@ -24,6 +25,13 @@ def paired(folders: list[Path]) -> list[dict[str, Any]]:
         for name, report in read_reports(folder).items()
     ]
     labels = [name if len(folders) == 1 else f"{folder.name}/{name}" for folder, name, _ in models]
+    data = models[0][2]["data"]
+    for label, (_, _, report) in zip(labels, models, strict=True):
+        if report["data"] != data:
+            raise ValueError(
+                f"{label} was scored on recording {report['data'][:12]}, {labels[0]} on "
+                f"{data[:12]}; score both on one recording"
+            )
     arrays = []
     for folder, name, _ in models:
         with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
@@ -53,8 +61,9 @@ def paired(folders: list[Path]) -> list[dict[str, Any]]:
             counts = resamples(episodes)
             for i, left in enumerate(labels):
                 for j, right in enumerate(labels[:i]):
-                    difference = interval(mean(values[i] - values[j], counts))
+                    with np.errstate(invalid="ignore"):  # inf - inf, where both blow up
+                        difference = interval(mean(values[i] - values[j], counts))
                     found.append(
                         {"metric": metric, "left": left, "right": right, "horizon": h, **difference}
                     )
-    return found
+    return finite(found)

@@ -58,11 +58,13 @@ def to_minari(recording: Recording, name: str) -> Any:
 def from_minari(name: str, folder: Path) -> Recording:
     """Makes a recording of the local Minari data set `name` in `folder`.
 
-    Raises ValueError where there is none, for spaces that are not a flat Box, and for fewer than
-    three episodes.
+    Raises ValueError where there is none, for spaces that are not a flat Box, for fewer than
+    three episodes, and for a folder that holds a recording already.
     """
     import minari
 
+    if any((folder / name).exists() for name in ("manifest.json", "plan.json")):
+        raise ValueError(f"{folder} holds a recording already; give another folder with --out")
     if name not in minari.list_local_datasets():
         raise ValueError(f"no local Minari data set {name}; get it with `minari download {name}`")
     data = minari.load_dataset(name)

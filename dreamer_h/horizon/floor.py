@@ -11,14 +11,14 @@ lyapunov       how fast neighbours part (1/s): Benettin et al. (1980), along the
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from dreamer_h.files import replacing
 from dreamer_h.horizon.parallel import Progress, spread
 from dreamer_h.horizon.recording import Recording
-from dreamer_h.horizon.scale import Scale
+from dreamer_h.horizon.scale import Scale, wrapped
 from dreamer_h.horizon.windows import Windows
 from dreamer_h.types import Moment, Physics
 
@@ -28,7 +28,19 @@ SEPARATION = 1e-7  # deviations between the two copies that the Lyapunov exponen
 BURN_IN = 20  # agent steps before they count
 LYAPUNOV_STEPS = 200  # agent steps along which it is averaged
 
-MakePhysics = Callable[[], Physics]
+VERSION = 2  # of what is measured; floors of other versions are measured again
+PLATEAU = 0.9  # share of the farthest that an error gets, from which it counts as saturated
+
+
+class Turning(Physics, Protocol):
+    """Physics that knows which of its coordinates come round again."""
+
+    def turns(self) -> np.ndarray:
+        """(V,) bool: angles without limits, which add up over turns."""
+        ...
+
+
+MakePhysics = Callable[[], Turning]
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,31 @@ class Floor:
         return np.exp((1 - share) * low + share * high)
 
 
+def saturation(curve: np.ndarray) -> tuple[int, bool]:
+    """The first horizon, in agent steps, at which an error (H,) is PLATEAU of its maximum, or 1.
+
+    And whether it is censored. An error that is PLATEAU of its maximum in the last quarter only
+    has not been seen to level off: it must reach 1, else the horizon is H, a lower bound.
+    """
+    plateau = PLATEAU * curve.max()
+    levelled = (curve >= plateau).argmax() < 0.75 * len(curve)
+    reached = curve >= (min(1.0, plateau) if levelled else 1.0)
+    return (int(reached.argmax()) + 1, False) if reached.any() else (len(curve), True)
+
+
+def deviations(rows: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    """(V,) standard deviation of (N, V); where it `turns`, about the circular mean.
+
+    As in Scale: root mean square distance the short way round. At most pi, and pi / sqrt(3) where
+    all angles are alike.
+    """
+    centre = rows.mean(axis=0)
+    centre[turns] = np.angle(np.exp(1j * rows[:, turns]).mean(axis=0))
+    away = rows - centre
+    away[:, turns] = wrapped(away[:, turns])
+    return np.sqrt((away**2).mean(axis=0))
+
+
 def state_std(make_physics: MakePhysics, recording: Recording, episodes: int = 20) -> np.ndarray:
     """(V,) deviation of the physics' state over training episodes; 0 where nothing moves."""
     physics, since, rows = make_physics(), None, []
@@ -67,7 +104,7 @@ def state_std(make_physics: MakePhysics, recording: Recording, episodes: int = 2
             physics.restore(moment)
             since = physics.place() if since is None else since
             rows.append(physics.displacement(since))
-    return np.std(rows, axis=0)
+    return deviations(np.stack(rows), physics.turns())
 
 
 def measured(
@@ -82,10 +119,10 @@ def measured(
     """The floor of these windows; it is kept in `floor.npz` beside the recording."""
     path = recording.folder / "floor.npz"
     own = {"episode": windows.episode, "start": windows.start, "levels": np.array(LEVELS)}
-    own["future"] = windows.future_obs[:, -1]
+    own |= {"future": windows.future_obs[:, -1], "version": np.array(VERSION)}
     if path.exists():
         with np.load(path, allow_pickle=False) as file:
-            if all(np.array_equal(file[name], value) for name, value in own.items()):
+            if all(n in file and np.array_equal(file[n], value) for n, value in own.items()):
                 return Floor(**{field.name: file[field.name] for field in fields(Floor)})
     std = state_std(make_physics, recording)
     floor = measure(make_physics, windows, scale, std, recording.dt, jobs=jobs, progress=progress)

@@ -3,11 +3,12 @@
 import difflib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import equinox as eqx
+import numpy as np
 
 from dreamer_h.config import Config, flatten, from_flat
 from dreamer_h.files import replacing
@@ -22,7 +23,7 @@ from dreamer_h.horizon.yardsticks import YARDSTICKS
 # members, and agent steps of their own rollouts in training
 NETWORKS = {"mlp": (1, 1), "mlp_selffed": (1, 8), "ensemble": (5, 8)}
 WORLDS = ("flat",)
-FITTED = (*NETWORKS, *WORLDS)
+FITTED = (*NETWORKS, *WORLDS, *YARDSTICKS)
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,42 @@ class Card:
     """What a fitted folder holds, saved as `model.json`."""
 
     model: str
-    task: str
+    about: dict[str, Any]  # `described` of the recording
     data: str  # hash of the recording
+    train: list[str]  # sha256 of its training episodes
     seed: int
-    budget: dict[str, Any]
+    budget: dict[str, Any] | None  # none of yardsticks
     config: dict[str, Any] | None  # of worlds
+    scale: dict[str, Any] | None  # of networks: fields of Scale
+    rest: list[float] | None  # of networks: (O,) see NetworkSimulator
+
+    @property
+    def label(self) -> str:
+        """What the model is called in results: of those that draw, with the seed."""
+        return self.model if self.model in YARDSTICKS else f"{self.model}-{self.seed}"
+
+
+def described(recording: Recording) -> dict[str, Any]:
+    """What a simulator of a recording must agree with; a shape (O,) and a size A."""
+    first = recording.train[0]
+    return {
+        "task": recording.task,
+        "obs": "state",  # nothing else is recorded
+        "action_repeat": recording.action_repeat,
+        "observation": list(first.obs.shape[1:]),
+        "action": first.action.shape[-1],
+    }
+
+
+def check_agrees(what: str, about: dict[str, Any], recording: Recording) -> None:
+    """Raises ValueError where a model, described as a recording is, differs from `recording`."""
+    needed = described(recording)
+    for name, value in about.items():
+        if value != needed[name]:
+            raise ValueError(
+                f"{what} has {name} {value}, the recording in {recording.folder} has "
+                f"{needed[name]}; score it on a recording that has the same"
+            )
 
 
 def check_name(name: str, names: tuple[str, ...]) -> None:
@@ -47,53 +79,120 @@ def check_name(name: str, names: tuple[str, ...]) -> None:
 def fit(
     name: str,
     recording: Recording,
-    budget: Budget,
+    budget: Budget | None,
     shares: Iterable[float],
-    config: Config,
+    config: Config | None,
     folder: Path,
     *,
     seed: int,
 ) -> None:
     """Fits a model on the training episodes and keeps it in `folder`.
 
-    `shares` are those of the budget, one for each update; `config` is for worlds.
+    `shares` are those of the budget, one for each update; `config` is for worlds, and they alone
+    have one. Yardsticks leave a card only: they are fitted in seconds whenever they are loaded.
     """
     check_name(name, FITTED)
-    scale = Scale.fit(recording.train, recording.layout)
+    if (config is None) == (name in WORLDS):
+        raise ValueError(
+            f"{name} {'needs a' if config is None else 'has no'} config; of {', '.join(FITTED)} "
+            f"only {', '.join(WORLDS)} have --preset and --set"
+        )
     folder.mkdir(parents=True, exist_ok=True)
+    fitted, scale, rest = None, None, None
     if name in NETWORKS:
         members, steps = NETWORKS[name]
-        fitted = network.fit(
-            recording.train, scale, shares, members=members, steps=steps, seed=seed
-        ).network
-    else:
+        made = network.fit(
+            recording.train,
+            Scale.fit(recording.train, recording.layout),
+            shares,
+            members=members,
+            steps=steps,
+            seed=seed,
+        )
+        fitted, scale, rest = made.network, _as_json(made.scale), made.rest.tolist()
+    elif config is not None:
         fitted = offline.fit(recording.train, config, shares, seed=seed)
-    with replacing(folder / "weights.eqx") as file:
-        eqx.tree_serialise_leaves(file, fitted)
+    if fitted is not None:
+        with replacing(folder / "weights.eqx") as file:
+            eqx.tree_serialise_leaves(file, fitted)
     card = Card(
-        name, recording.task, recording.hash, seed,
-        {"updates": budget.updates, "minutes": budget.minutes},
-        flatten(config) if name in WORLDS else None,
-    )  # fmt: skip
+        model=name,
+        about=described(recording),
+        data=recording.hash,
+        train=[_sha256(recording, number) for number in recording.numbers("train")],
+        seed=seed,
+        budget=None if budget is None else asdict(budget),
+        config=None if config is None else flatten(config),
+        scale=scale,
+        rest=rest,
+    )
     with replacing(folder / "model.json") as file:
-        file.write(json.dumps(vars(card), indent=1).encode())
+        file.write(json.dumps(asdict(card), indent=1).encode())
+
+
+def _as_json(scale: Scale) -> dict[str, Any]:
+    return {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in vars(scale).items()
+    }
+
+
+def _from_json(found: dict[str, Any]) -> Scale:
+    arrays = {name: np.array(value) for name, value in found.items() if name != "kind"}
+    return Scale(**arrays, kind=tuple(found["kind"]))
+
+
+def _sha256(recording: Recording, number: int) -> str:
+    return recording.manifest["episodes"][number]["sha256"]
 
 
 def load(folder: Path, recording: Recording, scale: Scale) -> tuple[Card, Simulator]:
-    """A fitted model. Raises ValueError if it is of another task."""
-    card = Card(**json.loads((folder / "model.json").read_text()))
-    if card.task != recording.task:
-        raise ValueError(
-            f"{folder} was fitted to {card.task}, the recording is of {recording.task}"
-        )
+    """A fitted model, to be scored on a recording. `scale` is that of the recording.
+
+    Raises ValueError where task, action repeat or sizes differ, where a test episode is one that
+    the model was fitted to, and for a yardstick of another recording.
+    """
+    card = _read_card(folder)
+    check_agrees(f"the model in {folder}", card.about, recording)
+    if card.data != recording.hash:
+        _check_unseen(folder, card, recording)
+    if card.model in YARDSTICKS:
+        if card.data != recording.hash:
+            raise ValueError(
+                f"{folder} holds the yardstick {card.model} of recording {card.data[:12]}, this is "
+                f"{recording.hash[:12]}; give --model {card.model} to fit it to this one"
+            )
+        return card, yardstick(card.model, recording, scale)
     weights = folder / "weights.eqx"
     if card.config is not None:
         blank = offline.blank(recording.train, from_flat(card.config), seed=card.seed)
         return card, LatentSimulator(eqx.tree_deserialise_leaves(weights, blank))
     members, _ = NETWORKS[card.model]
-    blank = network.blank(recording.train, scale, members, seed=card.seed)
+    assert card.scale is not None
+    own, rest = _from_json(card.scale), np.array(card.rest)
+    blank = network.blank(recording.train, own, members, seed=card.seed)
     found = eqx.tree_deserialise_leaves(weights, blank.network)
-    return card, network.NetworkSimulator(found, scale, blank.rest)
+    return card, network.NetworkSimulator(found, own, rest)
+
+
+def _read_card(folder: Path) -> Card:
+    found = json.loads((folder / "model.json").read_text())
+    if (names := set(Card.__dataclass_fields__)) != found.keys():
+        raise ValueError(
+            f"{folder}/model.json is of another version of dreamer_h: it differs in "
+            f"{sorted(names ^ found.keys())}; fit the model again"
+        )
+    return Card(**found)
+
+
+def _check_unseen(folder: Path, card: Card, recording: Recording) -> None:
+    test = recording.numbers("test")
+    seen = [number for number in test if _sha256(recording, number) in card.train]
+    if seen:
+        raise ValueError(
+            f"{folder} was fitted to {len(seen)} of the {len(test)} test episodes of "
+            f"{recording.folder}, episode {seen[0]} first; score it on another recording"
+        )
 
 
 def yardstick(name: str, recording: Recording, scale: Scale) -> Simulator:

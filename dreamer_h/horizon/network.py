@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dreamer_h.horizon.budget import falling
 from dreamer_h.horizon.scale import Scale
 from dreamer_h.horizon.simulator import Context, Forecast
 from dreamer_h.nn.layers import MLP, Linear
@@ -25,7 +26,7 @@ from dreamer_h.replay.episode import Episode
 
 UNITS, LAYERS = 512, 3
 BATCH = 256
-RATE = 1e-3  # falls to nothing along a cosine
+RATE = 1e-3  # at first: see budget.falling
 BOUND = 10.0  # deviations that a rollout stays within
 
 
@@ -133,7 +134,7 @@ def fit(
         window = starts[rng.integers(len(starts), size=(members, BATCH))][..., None]
         window = window + np.arange(steps + 1)
         batch = x[window], action[window[..., :-1]], reward[window[..., 1:]] / unit
-        rate = np.float32(RATE * 0.5 * (1 + np.cos(np.pi * share)))
+        rate = np.float32(RATE * falling(share))
         network, moments = _update(network, moments, batch, unit, rate)
     return NetworkSimulator(network, scale, simulator.rest)
 

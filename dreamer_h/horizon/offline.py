@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from dreamer_h.config import Config
+from dreamer_h.horizon.budget import falling
 from dreamer_h.nn.optimizer import laprop
 from dreamer_h.replay.episode import Episode
 from dreamer_h.replay.ring import Ring
@@ -25,7 +26,10 @@ def blank(episodes: list[Episode], config: Config, *, seed: int) -> World:
 
 
 def fit(episodes: list[Episode], config: Config, shares: Iterable[float], *, seed: int) -> World:
-    """Trains a world on windows of the episodes, as a run does while it collects them."""
+    """Trains a world on windows of the episodes, as a run does while it collects them.
+
+    Here the end is known, so the learning rate falls towards it, as that of the plain networks.
+    """
     world, ring = blank(episodes, config, seed=seed), filled(episodes)
     chain = laprop(
         config.optimizer.learning_rate, clip=config.optimizer.clip, warmup=config.optimizer.warmup
@@ -33,9 +37,10 @@ def fit(episodes: list[Episode], config: Config, shares: Iterable[float], *, see
     update = make_update(config, chain)
     moments = chain.init(cast(optax.Params, world))
     rng, chosen = np.random.default_rng(seed), config.replay
-    for count, _ in enumerate(shares):
+    for count, share in enumerate(shares):
         batch = sample(ring, rng, chosen.batch, chosen.length, chosen.tick)
-        world, moments, loss = update(world, moments, batch, np.int32(seed), np.int32(count))
+        rate, clock = np.float32(falling(share)), (np.int32(seed), np.int32(count))
+        world, moments, loss = update(world, moments, batch, rate, *clock)
         if count % 100 == 99 and not np.isfinite(loss):
             raise ValueError(
                 f"the loss is {loss} after {count + 1} updates; lower the learning rate"
@@ -54,7 +59,10 @@ def filled(episodes: list[Episode]) -> Ring:
 
 
 def make_update(config: Config, chain: optax.GradientTransformation) -> Callable:
-    """`(world, moments, batch, seed, count) -> (world, moments, loss)`; the first two donated."""
+    """`(world, moments, batch, rate, seed, count) -> (world, moments, loss)`; donates two.
+
+    `rate` is a factor of the chain's own learning rate.
+    """
     scale = scales(config.world)
 
     def total(world, batch, key):
@@ -64,10 +72,11 @@ def make_update(config: Config, chain: optax.GradientTransformation) -> Callable
         assert losses.keys() == scale.keys()
         return sum((scale[name] * loss.mean() for name, loss in losses.items()), jnp.float32(0.0))
 
-    def update(world, moments, batch, seed, count):
+    def update(world, moments, batch, rate, seed, count):
         key = jr.fold_in(jr.key(seed, impl="unsafe_rbg"), count)
         loss, gradient = jax.value_and_grad(total)(world, batch, key)
         steps, moments = chain.update(gradient, moments, world)
-        return jax.tree.map(jnp.add, world, steps), moments, loss
+        world = jax.tree.map(lambda leaf, step: leaf + rate * step, world, steps)
+        return world, moments, loss
 
     return jax.jit(update, donate_argnums=(0, 1))

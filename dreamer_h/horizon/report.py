@@ -1,10 +1,12 @@
 """What is said of a simulator: every metric at every horizon with its interval, as JSON."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 
 from dreamer_h.horizon import trust
+from dreamer_h.horizon.floor import saturation
 from dreamer_h.horizon.score import Benchmark, Scored
 from dreamer_h.horizon.statistics import (
     STATISTICS,
@@ -116,17 +118,24 @@ def against_floor(scored: Scored, bench: Benchmark) -> dict[str, Any] | None:
     """The physics floor, the oracle that is as wrong after one step, and what the model adds to it.
 
     compounding: median nrmse of the model's by the oracle's. efficiency: the model's accurate
-    horizon by the oracle's, for each tolerance. saturation: where the oracle's rms reaches 1.
+    horizon by the oracle's, for each tolerance. saturation: where the oracle's rms levels off, with
+    `saturation_censored`. Warns where physics, restarted exactly, is not exact.
     """
     floor = bench.floor
     if floor is None:
         return None
+    if not (exact := float(floor.exact.max())) == 0:
+        warnings.warn(
+            f"physics restarted from recorded states differs from the recording by {exact:.3g} "
+            "training deviations, not 0: the floor and what follows from it are not to be trusted",
+            stacklevel=2,
+        )
     at = lambda curve: {h: float(curve[h - 1]) for h in bench.horizons}
     median = lambda errors: np.median(errors, axis=0)
     root = lambda errors: np.sqrt((errors**2).mean(axis=0))
     tail = lambda errors: np.quantile(errors, trust.SHARE, axis=0)
     found: dict[str, Any] = {
-        "exact": float(floor.exact.max()),
+        "exact": exact,
         "float32": at(median(floor.float32)),
         "perturbed": at(median(floor.perturbed)),
         "lyapunov": dict(
@@ -145,7 +154,7 @@ def against_floor(scored: Scored, bench: Benchmark) -> dict[str, Any] | None:
         found["compounding"] = at(median(nrmse) / oracle)
     if (oracle := curves["rms"]) is not None:
         found["oracle_rms"] = at(oracle)
-        found["saturation"] = trust.first_failure(oracle < 1.0)
+        found["saturation"], found["saturation_censored"] = saturation(oracle)
     if (oracle := curves["q90"]) is not None:
         radius = trust.conformal_radius(scored.calibration["nrmse"])
         found["efficiency"] = {

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dreamer_h.horizon.floor import Floor
-from dreamer_h.horizon.metrics import Errors, energy_distance, errors
+from dreamer_h.horizon.metrics import Errors, energy_distance, errors, periods
 from dreamer_h.horizon.recording import Recording
 from dreamer_h.horizon.scale import Scale
 from dreamer_h.horizon.simulator import Context, Forecast, Simulator
@@ -112,7 +112,9 @@ def judged(found: Forecast, windows: Windows, bench: Benchmark) -> Errors:
 def _distance(found: Forecast, bench: Benchmark, h: int) -> float:
     guess = bench.scale.deviations(found.obs[:, :, h - 1]).reshape(-1, len(bench.scale.kept))
     truth = bench.scale.deviations(bench.far.future_obs[:, h - 1])
-    return energy_distance(guess, truth) if np.isfinite(guess).all() else float("inf")
+    if not np.isfinite(guess).all():
+        return float("inf")
+    return energy_distance(guess, truth, periods(bench.scale))
 
 
 def yardstick_scores(bench: Benchmark) -> dict[str, Scored]:

@@ -20,6 +20,7 @@ ROWS = {
     "energy_distance": "energy_distance",
     "covered": "coverage90",
 }
+YARDSTICK_ROWS = ("nrmse_median", "nrmse_rms", "crps")
 
 
 def save(folder: Path, report: dict[str, Any], scored: Scored, bench: Benchmark) -> None:
@@ -54,28 +55,52 @@ def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def rows(report: dict[str, Any], seed: int | None) -> list[dict[str, Any]]:
-    """Result rows, x in agent steps; `scripts/table.py` adds the variant."""
+    """Result rows, x in agent steps; `scripts/table.py` adds the variant.
+
+    Yardsticks and rounding are variants of their own, without a seed.
+    """
     own = {"task": report["task"], "seed": seed}
+    metrics, floor = report["metrics"], report["floor"] or {}
+    named = ROWS | {name: f"slow_error/{name[5:]}" for name in metrics if name.startswith("slow/")}
     found = []
-    for metric, what in ROWS.items():
-        for h, entry in report["metrics"].get(metric, {}).items():
-            if what == "coverage90" and report["samples"] != 19:
-                continue
-            found.append({"what": what, **own, "x": int(h), **_numbers(entry), "unit": _unit(what)})
+    for metric, what in named.items():
+        if what == "coverage90" and report["samples"] != 19:
+            continue
+        found += _rows(what, own, metrics.get(metric, {}))
+    for name, curves in report["yardsticks"].items():
+        yardstick = {**own, "seed": None, "variant": name}
+        for what in YARDSTICK_ROWS:
+            found += _rows(what, yardstick, curves[what])
     trusted = report["trusted"]["0.5"]["agent_steps"]
     found.append(_single("trusted_horizon", own, trusted, "agent steps, tolerance 0.5"))
-    floor = report["floor"] or {}
-    for h, value in floor.get("compounding", {}).items():
-        found.append({**_single("compounding_ratio", own, value, "ratio"), "x": int(h)})
+    plain = lambda name: {h: {"value": value} for h, value in floor.get(name, {}).items()}
+    found += _rows("compounding_ratio", own, plain("compounding"))
+    for name in ("oracle_median", "oracle_rms"):
+        found += _rows(name, own, plain(name))
+    rounding = {**own, "seed": None, "variant": "float32"}
+    found += _rows("nrmse_median", rounding, plain("float32"))
     if "efficiency" in floor:
         found.append(_single("efficiency", own, floor["efficiency"]["0.5"], "ratio"))
+    if "saturation" in floor:
+        found.append(_single("saturation", own, floor["saturation"], "agent steps"))
+    if "lyapunov" in floor:
+        low, value, high = (floor["lyapunov"][q] for q in ("q25", "median", "q75"))
+        row = _single("lyapunov", rounding, value, "1/s; lo and hi are quartiles over windows")
+        found.append({**row, "lo": low, "hi": high})
     return finite(found)
 
 
+def _rows(what: str, own: dict[str, Any], curve: dict[Any, dict]) -> list[dict[str, Any]]:
+    return [
+        {"what": what, **own, "x": int(h), **_numbers(entry), "unit": _unit(what)}
+        for h, entry in curve.items()
+    ]
+
+
 def _unit(what: str) -> str:
-    return {"return_error": "return", "crps_skill": "ratio", "coverage90": "share"}.get(
-        what, "training deviations"
-    )
+    other = {"crps_skill": "ratio", "compounding_ratio": "ratio", "coverage90": "share",
+             "return_error": "return"}  # fmt: skip
+    return other.get(what, "training deviations")
 
 
 def _numbers(entry: dict[str, Any]) -> dict[str, Any]:

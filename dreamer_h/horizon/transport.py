@@ -39,8 +39,8 @@ def read(path: Path, parts: dict[str, Windows]) -> dict[str, Forecast]:
     """Forecasts of the exported parts from `predictions.npz`, whatever the order of its windows.
 
     It holds window_id (W,), obs (S, W, H, O) and, if it likes, reward (S, W, H), in physical units.
-    Raises ValueError for missing fields, wrong ids, shapes and dtypes; values that are not finite
-    are kept, and count as infinite errors.
+    Raises ValueError for missing fields, wrong ids, shapes and dtypes, and for values within a
+    window's `length` that are not finite.
     """
     with np.load(path, allow_pickle=False) as file:
         found = {name: file[name] for name in file.files}
@@ -73,4 +73,26 @@ def read(path: Path, parts: dict[str, Windows]) -> dict[str, Forecast]:
             obs[:, chosen, : windows.horizon],
             None if reward is None else reward[:, chosen, : windows.horizon],
         )
+    _check_finite(path, forecasts)
     return forecasts
+
+
+def _check_finite(path: Path, forecasts: dict[str, Forecast]) -> None:
+    """Raises ValueError with the place of the first value that is not finite, by window id."""
+    for name in ("obs", "reward"):
+        count, first, begin = 0, None, 0
+        for forecast in forecasts.values():
+            values = getattr(forecast, name)
+            if values is None:
+                return
+            wrong = ~np.isfinite(values)
+            places = np.argwhere(wrong.any(axis=(0, *range(3, wrong.ndim))))  # (N, 2): window, step
+            if len(places) and first is None:
+                first = begin + places[0, 0], places[0, 1]
+            count, begin = count + wrong.sum(), begin + values.shape[1]
+        if first is not None:
+            raise ValueError(
+                f"{path}: {count} values of {name} are not finite, the first in the window with "
+                f"window_id {first[0]} at step {first[1]} (counted from 0); clip what your model "
+                "says before it overflows"
+            )

@@ -6,7 +6,7 @@ from scipy.stats import binom
 from dreamer_h.horizon.statistics import Counts, mean
 
 SHARE = 0.9  # of windows whose error stays inside the radius
-LEVEL = 0.01  # of the test of the coverage, at each step
+LEVEL = 0.01  # of the test of the coverage, at all steps together
 TOLERANCES = (0.1, 0.25, 0.5)  # training deviations
 
 
@@ -54,9 +54,10 @@ def nominal(samples: int) -> float:
 def calibrated(hits: np.ndarray, coverage: float) -> np.ndarray:
     """(H,) where (W, H) hits of one entry a window do not contradict the coverage.
 
-    Exact binomial test, two-sided, one window an episode.
+    Exact binomial test, two-sided, one window an episode, at LEVEL / H (Bonferroni): with
+    probability 1 - LEVEL what is calibrated passes at all steps.
     """
     count = hits.sum(axis=0)
     low = binom.cdf(count, len(hits), coverage)
     high = binom.sf(count - 1, len(hits), coverage)
-    return 2 * np.minimum(low, high) >= LEVEL
+    return 2 * np.minimum(low, high) >= LEVEL / hits.shape[1]

@@ -181,7 +181,11 @@ class BoundedNormal(eqx.Module):
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, "*B A"]:
         """A reparameterised draw: gradients reach location and scale."""
-        return self.location + self.scale * jr.normal(key, self.location.shape)
+        return self.draw(jr.normal(key, self.location.shape))
+
+    def draw(self, noise: Float[Array, "*B A"]) -> Float[Array, "*B A"]:
+        """The draw that standard normal `noise` makes."""
+        return self.location + self.scale * noise
 
     def log_prob(self, action: Float[Array, "*B A"]) -> Float[Array, "*B"]:
         """Log-density in nats, summed over the action."""

@@ -18,6 +18,7 @@ class Memory(eqx.Module):
 
     latent: Latent  # (E, ...)
     action: Float[Array, "E A"]  # the last one
+    noise: Float[Array, "E A"]  # what it was drawn with, standard normal
 
 
 def init_memory(agent: Agent, environments: int, action: int) -> Memory:
@@ -25,7 +26,8 @@ def init_memory(agent: Agent, environments: int, action: int) -> Memory:
     latent = jax.tree.map(
         lambda leaf: jnp.zeros((environments, *leaf.shape), leaf.dtype), agent.world.initial()
     )
-    return Memory(latent, jnp.zeros((environments, action), jnp.float32))
+    zeros = jnp.zeros((environments, action), jnp.float32)
+    return Memory(latent, zeros, zeros)
 
 
 @partial(jax.jit, static_argnames="seed")
@@ -36,21 +38,27 @@ def act(
     is_first: Bool[Array, " E"],
     sample: Bool[Array, " E"],
     step: Int32[Array, ""],
+    correlation: float | Float[Array, ""] = 0.0,
     *,
     seed: int,
 ) -> tuple[Memory, Float[Array, "E A"]]:
     """Observes and acts. Where `sample` the action is drawn, elsewhere it is the policy's mode.
+    `correlation` is that of a draw's noise with the noise of the step before.
 
     `seed` and the counter `step` make the randomness, so that a resumed run repeats it. Actions
     are clipped to the box [-1, 1], which is also what the replay keeps of them.
     """
     observe_key, act_key = jr.split(jr.fold_in(jr.key(seed), step))
     latent = forget(memory.latent, is_first)
-    action = jnp.where(is_first[:, None], 0.0, memory.action)
+    last_action, last_noise = (
+        jnp.where(is_first[:, None], 0.0, last) for last in (memory.action, memory.noise)
+    )
     latent = jax.vmap(lambda *inputs, key: agent.world.observe(*inputs, key=key))(
-        latent, action, obs, key=jr.split(observe_key, len(obs))
+        latent, last_action, obs, key=jr.split(observe_key, len(obs))
     )
     policy = agent.behaviour.policy(latent.features)
-    action = jnp.where(sample[:, None], policy.sample(act_key), policy.mode)
+    lean = jnp.where(is_first, 0.0, correlation)[:, None]
+    noise = lean * last_noise + jnp.sqrt(1.0 - lean**2) * jr.normal(act_key, last_action.shape)
+    action = jnp.where(sample[:, None], policy.draw(noise), policy.mode)
     action = jnp.clip(action, -1.0, 1.0)
-    return Memory(latent, action), action
+    return Memory(latent, action, noise), action

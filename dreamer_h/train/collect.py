@@ -7,6 +7,7 @@ import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import ndtr
 
 from dreamer_h.replay.ring import Ring
 from dreamer_h.train.act import act, init_memory
@@ -22,14 +23,27 @@ class KeepsFailing(RuntimeError):
 class Collector:
     """Steps E environments with the agent, or at random, and writes the ring.
 
+    The noise of an action, drawn or random, has a `correlation` with that of the step before: what
+    pushes for a while moves a body that white noise leaves where it is.
+
     An environment that raises, returns NaN or leaves its space loses its episode: dropped from the
     ring, counted, named in a warning. After `failures` lost episodes in a row, KeepsFailing.
     """
 
-    def __init__(self, envs: list[gym.Env], ring: Ring, agent: Agent, seed: int, failures: int):
+    def __init__(
+        self,
+        envs: list[gym.Env],
+        ring: Ring,
+        agent: Agent,
+        *,
+        seed: int,
+        failures: int,
+        correlation: float = 0.0,
+    ):
         count, space = len(envs), envs[0].observation_space
         assert space.shape is not None and space.dtype is not None
         self.envs, self.ring, self.seed, self.failures = envs, ring, seed, failures
+        self.correlation = correlation
         self.action_dim = int(np.prod(envs[0].action_space.shape or ()))
         self.memory = init_memory(agent, count, self.action_dim)
         self.obs = np.zeros((count, *space.shape), space.dtype)
@@ -42,13 +56,13 @@ class Collector:
         self.faults = 0
         self.faults_in_a_row = 0
         self.random = np.random.default_rng(derive(seed, Stream.PREFILL))
+        self.noise = np.zeros((count, self.action_dim))
 
     def action(self, agent: Agent | None) -> Any:
         """The next actions (E, A), still on the device; random ones without an agent."""
         self._reset_finished()
         if agent is None:
-            shape = (len(self.envs), self.action_dim)
-            return self.random.uniform(-1.0, 1.0, shape).astype(np.float32)
+            return self._random_action()
         self.memory, action = act(
             agent,
             self.memory,
@@ -56,6 +70,7 @@ class Collector:
             self.is_first.copy(),
             np.ones(len(self.envs), bool),
             np.int32(self.steps),
+            self.correlation,
             seed=derive(self.seed, Stream.ACT),
         )
         return action
@@ -98,6 +113,7 @@ class Collector:
             "returns": self.returns,
             "lengths": self.lengths,
             "resets": self.resets,
+            "noise": self.noise,
         }
         for i, env in enumerate(self.envs):
             if hasattr(env.unwrapped, "get_state"):
@@ -116,7 +132,7 @@ class Collector:
         leaves, treedef = jax.tree.flatten(self.memory)
         stored = [jnp.asarray(arrays[f"memory/{i}"]) for i in range(len(leaves))]
         self.memory = jax.tree.unflatten(treedef, stored)
-        for name in ("obs", "is_first", "needs_reset", "returns", "lengths", "resets"):
+        for name in ("obs", "is_first", "needs_reset", "returns", "lengths", "resets", "noise"):
             setattr(self, name, arrays[name].copy())
         self.steps, self.faults = counts["steps"], counts["faults"]
         self.faults_in_a_row = counts["faults_in_a_row"]
@@ -137,6 +153,13 @@ class Collector:
                 if episode is not None and len(episode):
                     self.ring.add(episode)
                 self.needs_reset[i] = True
+
+    def _random_action(self) -> np.ndarray:
+        share = np.where(self.is_first, 0.0, self.correlation)[:, None]
+        fresh = self.random.normal(size=self.noise.shape)
+        # stays standard normal, so that its quantiles stay uniform
+        self.noise = share * self.noise + np.sqrt(1.0 - share**2) * fresh
+        return (2.0 * ndtr(self.noise) - 1.0).astype(np.float32)
 
     def _reset_finished(self) -> None:
         for i, env in enumerate(self.envs):

@@ -25,6 +25,7 @@ from dreamer_h.train.interrupt import Interrupt
 from dreamer_h.train.logger import Counts, Logger
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.train.state import init_state
+from dreamer_h.train.tally import Tally
 from dreamer_h.train.update import make_update
 
 # Vector steps that one copy of the agent acts for. Acting lags behind learning by at most this,
@@ -65,7 +66,12 @@ class Trainer:
         self.state = init_state(obs, action_dim, config)
         self.update = make_update(config)
         self.collector = Collector(
-            self.envs, self.ring, self.state.agent, config.seed, config.failures
+            self.envs,
+            self.ring,
+            self.state.agent,
+            seed=config.seed,
+            failures=config.failures,
+            correlation=config.correlation,
         )
         self.windows = np.random.default_rng(derive(config.seed, Stream.REPLAY))
         self.checkpoints = Checkpoints(logdir / "checkpoints", config.checkpoint_keep)
@@ -74,12 +80,10 @@ class Trainer:
         self.agent_step = 0
         self.updates = 0
         self.seconds_before = 0.0
-        self.started = self.logged_at = time.monotonic()
+        self.started = time.monotonic()
         self.rows: list[dict[str, Any]] = []
         self.last_returns: dict[str, float] = {}
-        self.pending: list[dict[str, jax.Array]] = []
-        self.collected: list[tuple[float, int]] = []
-        self.actions: list[np.ndarray] = []
+        self.tally = Tally()
         self.restored = self._restore()
         text = "\n".join(f"| {name} | {value} |" for name, value in flatten(config).items())
         self.logger.text("config", f"| field | value |\n|---|---|\n{text}")
@@ -154,10 +158,8 @@ class Trainer:
         arrays, collector = self.collector.state()
         arrays = {f"collector/{name}": value for name, value in arrays.items()}
         arrays |= {f"replay/{k}": v for k, v in storage.in_progress(self.ring).items()}
-        # what the next log record will be made of
-        unlogged = jax.device_get(self.pending)
-        for name in unlogged[0] if unlogged else ():
-            arrays[f"unlogged/{name}"] = np.stack([metrics[name] for metrics in unlogged])
+        unlogged, finished = self.tally.state()
+        arrays |= {f"unlogged/{name}": values for name, values in unlogged.items()}
         manifest = {
             "config": flatten(self.config),
             "agent_step": self.agent_step,
@@ -167,7 +169,7 @@ class Trainer:
             "collector": collector,
             "windows": self.windows.bit_generator.state,
             "rows": self.rows,
-            "finished_since_log": self.collected,
+            "finished_since_log": finished,
             "observation": {
                 "shape": list(self.ring.obs_shape),
                 "dtype": np.dtype(self.ring.obs_dtype).name,
@@ -205,10 +207,10 @@ class Trainer:
                 )
                 # returns at once: the update runs while the environments step
                 self.state, metrics = self.update(self.state, batch)
-                self.pending.append(metrics)
+                self.tally.updates.append(metrics)
                 self.updates += 1
-        self.collected += self.collector.step(action)
-        self.actions.append(np.asarray(action))
+        self.tally.episodes += self.collector.step(action)
+        self.tally.actions.append(np.asarray(action))
         self.agent_step += config.envs
 
     def _acting_agent(self) -> Any:
@@ -229,26 +231,10 @@ class Trainer:
 
     def _log(self, bar: Any) -> None:
         config = self.config
-        fetched = jax.device_get(self.pending)
-        self.pending = []
-        scalars: dict[str, float] = {}
-        if fetched:
-            scalars = {
-                name: float(np.mean([metrics[name] for metrics in fetched])) for name in fetched[0]
-            }
-            for name in ("train/skipped", "train/skipped_in_a_row"):
-                scalars[name] = float(fetched[-1][name])
-        if self.collected:
-            totals, lengths = zip(*self.collected, strict=True)
-            self.last_returns["collect"] = float(np.mean(totals))
-            scalars["collect/return"] = self.last_returns["collect"]
-            scalars["collect/length"] = float(np.mean(lengths))
-            self.collected = []
-        now = time.monotonic()
-        window, self.logged_at = now - self.logged_at, now
+        scalars, actions = self.tally.taken(config.log_every)
+        if "collect/return" in scalars:
+            self.last_returns["collect"] = scalars["collect/return"]
         scalars |= {
-            "speed/updates_per_second": len(fetched) / window,
-            "speed/env_steps_per_second": config.log_every / window,
             "collect/faults": self.collector.faults,
             "replay/steps": self.ring.num_steps,
             "replay/episodes": self.ring.num_episodes,
@@ -256,18 +242,16 @@ class Trainer:
             "train/updates_per_env_step": config.updates_per_env_step,
         }
         self.logger.scalars(self.counts, scalars)
-        if self.actions:
-            self.logger.histogram(self.counts, "collect/action", np.concatenate(self.actions))
-            self.actions = []
+        if actions is not None:
+            self.logger.histogram(self.counts, "collect/action", actions)
             codes = np.asarray(self.collector.memory.latent.code).argmax(-1)
             self.logger.histogram(self.counts, "world/code", codes)
             self.logger.histogram(
                 self.counts, "world/deter", np.asarray(self.collector.memory.latent.deter)
             )
         shown = {name: f"{value:.0f}" for name, value in self.last_returns.items()}
-        bar.set_postfix(
-            updates=self.updates, per_s=f"{len(fetched) / window:.1f}", **shown, refresh=False
-        )
+        rate = f"{scalars['speed/updates_per_second']:.1f}"
+        bar.set_postfix(updates=self.updates, per_s=rate, **shown, refresh=False)
         row = scalars.get("train/skipped_in_a_row", 0)
         if row >= config.failures:
             raise NotFinite(
@@ -292,10 +276,7 @@ class Trainer:
         self.windows.bit_generator.state = manifest["windows"]
         self.agent_step, self.updates = manifest["agent_step"], manifest["updates"]
         self.seconds_before, self.rows = manifest["seconds"], manifest["rows"]
-        unlogged = part("unlogged/")
-        count = len(next(iter(unlogged.values()), ()))
-        self.pending = [{name: unlogged[name][i] for name in unlogged} for i in range(count)]
-        self.collected = manifest["finished_since_log"]
+        self.tally.restore(part("unlogged/"), manifest["finished_since_log"])
         self.logger.resume_at(self.agent_step)
         return True
 

@@ -13,6 +13,9 @@ from dreamer_h.types import Latent
 from dreamer_h.world.encoder import STAGES
 
 LEAST_LOG_SCALE = -4.6
+# Of what is added to a carried observation: an agent step changes it little, and the steps of
+# learning must be small beside that change (docs/decisions/007-correlated-noise.md).
+CHANGE = 0.1
 
 
 class StateDecoder(eqx.Module):
@@ -39,7 +42,7 @@ class StateDecoder(eqx.Module):
 
     def __call__(self, latent: Latent) -> Symlog:
         output = self.output(self.mlp(latent.features)).astype(jnp.float32)
-        return self.around(output if latent.obs is None else latent.obs + output)
+        return self.around(output if latent.obs is None else latent.obs + CHANGE * output)
 
     def around(self, output: Float[Array, "*B O"]) -> Symlog:
         """The distribution around a mean in symlog space."""

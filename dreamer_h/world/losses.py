@@ -56,15 +56,14 @@ def world_losses(
     `horizon` (agent steps) puts the discount 1 - 1/horizon into the continue target. The KL terms
     are summed over the groups and count only above `free_nats` a step. `selffed` adds the losses of
     own rollouts of so many agent steps. Padding costs nothing, and neither do reward, continue and
-    KL at the window's first step, to which nothing led.
+    KL at the window's first step, to which nothing led; nor does the reconstruction there, if the
+    latents carry the observation.
     """
     start_key, rollout_key = jr.split(key)
     latent = world.start(sequence, key=start_key)
     before = None
     if latent.obs is not None:
-        # an episode begins, and a window, without an observation before it
-        shifted = jnp.concatenate([jnp.zeros_like(latent.obs[:1]), latent.obs[:-1]])
-        before = jnp.where(sequence.is_first[:, None], 0.0, shifted)
+        before = jnp.concatenate([latent.obs[:1], latent.obs[:-1]])
     expected = world.expect(latent, before)
     prior = world.level.code(world.level.prior_logits(latent.deter))
     posterior = world.level.code(latent.logits)
@@ -76,8 +75,10 @@ def world_losses(
 
     seen = sequence.mask
     arrived = seen.at[0].set(False)
+    # where the observation goes along, only its changes are to be learned
+    told = seen if before is None else arrived & ~sequence.is_first
     losses = {
-        "recon": jnp.where(seen, expected.loss(sequence.obs), 0.0),
+        "recon": jnp.where(told, expected.loss(sequence.obs), 0.0),
         "reward": jnp.where(arrived, world.reward_of(latent.features).loss(sequence.reward), 0.0),
         "continue": jnp.where(
             arrived,

@@ -24,6 +24,13 @@ def test_a_recording_goes_to_minari_and_comes_back(tmp_path):
     assert len(benchmark(after, {}).far) == 2  # it can be scored on
 
 
+def test_a_recording_is_not_overwritten(tmp_path):
+    before = recorded.driven(tmp_path / "data", count=6)
+    to_minari(before, "toy/driven-v0")
+    with pytest.raises(ValueError, match="holds a recording already"):
+        from_minari("toy/driven-v0", tmp_path / "data")
+
+
 def test_what_is_not_there_has_a_plain_answer(tmp_path):
     with pytest.raises(ValueError, match="minari download toy/none-v0"):
         from_minari("toy/none-v0", tmp_path / "none")

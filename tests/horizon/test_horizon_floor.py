@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -5,10 +6,20 @@ import pytest
 
 import envs
 from dreamer_h.horizon.excitation import Excited
-from dreamer_h.horizon.floor import LEVELS, lyapunov, measured, state_std
+from dreamer_h.horizon.floor import (
+    LEVELS,
+    deviations,
+    lyapunov,
+    measured,
+    saturation,
+    state_std,
+)
 from dreamer_h.horizon.record import Plan, record
-from dreamer_h.horizon.score import benchmark, questions, score
+from dreamer_h.horizon.recording import Recording
+from dreamer_h.horizon.report import against_floor
+from dreamer_h.horizon.score import ask, benchmark, questions, score
 from dreamer_h.horizon.simulator import Forecast
+from dreamer_h.horizon.yardsticks import Persistence
 from envs.physics import DmcPhysics
 
 TASK = "pendulum-swingup"
@@ -70,6 +81,18 @@ def test_the_floor_is_measured_once(recording, bench, floor):
     np.testing.assert_array_equal(again.noise, floor.noise)
 
 
+def test_a_floor_of_another_version_is_not_taken(recording, bench, floor, tmp_path):
+    with np.load(recording.folder / "floor.npz") as file:
+        old = {name: file[name] for name in file.files if name != "version"}
+    np.savez(tmp_path / "floor.npz", **old)
+
+    def again():
+        raise InterruptedError("measured again")
+
+    with pytest.raises(InterruptedError):
+        measured(again, replace(recording, folder=tmp_path), bench.far, bench.scale, jobs=1)
+
+
 def test_physics_as_the_model_scores_nothing(bench):
     answers = {}
     for name, windows in questions(bench).items():
@@ -127,3 +150,53 @@ def test_the_exponent_of_a_known_system(rate):
 def test_state_deviations_are_those_of_the_recording(recording):
     std = state_std(MAKE, recording)
     assert std.shape == (2,) and (std > 0.1).all()
+
+
+class Spun(Recording):
+    """The same, but for whole turns of the pendulum."""
+
+    def read(self, number):
+        episode, moments = super().read(number)
+        physics, rng, turned = MAKE(), np.random.default_rng(number), []
+        for moment in moments:
+            physics.restore(moment)
+            physics.nudge(np.array([2 * np.pi * rng.integers(-9, 10), 0.0]))
+            turned.append(physics.moment())
+        return episode, turned
+
+
+def test_whole_turns_are_no_deviation(recording):
+    std = state_std(MAKE, Spun(recording.folder, recording.manifest))
+    np.testing.assert_allclose(std, state_std(MAKE, recording), rtol=1e-6)
+    assert DmcPhysics("cheetah-run", 2).turns().nonzero()[0].tolist() == [2]  # its whole body
+
+
+def test_the_deviation_of_an_angle_is_bounded(seed):
+    rng = np.random.default_rng(seed)
+    rows = np.stack([rng.normal(scale=50, size=4000), rng.normal(scale=0.2, size=4000)] * 2, axis=1)
+    turns = np.array([True, True, False, False])
+    found = deviations(rows, turns)
+    assert found[0] == pytest.approx(np.pi / 3**0.5, rel=0.05)
+    assert found[1] == pytest.approx(found[3], rel=1e-3)
+    np.testing.assert_allclose(found[2:], rows[:, 2:].std(axis=0))
+    assert not deviations(np.full((5, 4), 3.0), turns).any()
+
+
+def test_the_oracle_is_saturated_where_it_levels_off():
+    steps = np.arange(1, 401)
+    assert saturation(0.8 * (1 - np.exp(-steps / 20))) == (47, False)  # 20 ln 10 = 46.05
+    assert saturation(np.minimum(steps / 100, 1.4)) == (100, False)
+    for growing in (steps / 1000, np.sqrt(steps) / 100, 1e-3 * np.exp(steps / 100)):
+        assert saturation(growing) == (400, True)
+    assert saturation(steps / 380) == (380, False)  # late, but as wrong as the mean
+
+
+def test_a_floor_that_is_not_exact_is_not_silent(bench, floor, recwarn):
+    persistence = Persistence.fit(bench.recording.train, bench.scale)
+    scored = score(ask(persistence, questions(bench)), bench)
+    found = against_floor(scored, replace(bench, floor=floor))
+    assert found is not None and found["exact"] == 0 and not recwarn.list
+    assert isinstance(found["saturation"], int) and isinstance(found["saturation_censored"], bool)
+    wrong = replace(floor, exact=floor.exact + 0.0125)
+    with pytest.warns(UserWarning, match=r"by 0.0125 training deviations"):
+        against_floor(scored, replace(bench, floor=wrong))

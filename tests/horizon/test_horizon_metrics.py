@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import recorded
 
-from dreamer_h.horizon.metrics import crps, energy_distance, energy_score, errors
+from dreamer_h.horizon.metrics import crps, energy_distance, energy_score, errors, within
 from dreamer_h.horizon.recording import Field
 from dreamer_h.horizon.scale import Scale, wrapped
 from dreamer_h.horizon.score import ask, benchmark, questions, score
 from dreamer_h.horizon.simulator import Forecast
 from dreamer_h.horizon.trust import nominal
-from dreamer_h.horizon.windows import choose
+from dreamer_h.horizon.windows import Windows, choose
 from dreamer_h.horizon.yardsticks import Climatology, Mean
 from dreamer_h.replay.episode import Episode
 
@@ -44,14 +44,16 @@ def test_on_a_circle_the_crps_takes_the_short_way(seed):
 
 def test_the_energy_score_of_one_entry_is_the_crps(seed):
     away = np.random.default_rng(seed).normal(size=(9, 6, 1))
-    np.testing.assert_allclose(energy_score(away), crps(away, np.zeros(1))[..., 0], rtol=1e-9)
+    line = np.zeros(1)
+    np.testing.assert_allclose(energy_score(away, line), crps(away, line)[..., 0], rtol=1e-9)
 
 
 def test_the_energy_distance_sees_a_shift_and_nothing_where_there_is_none(seed):
     rng = np.random.default_rng(seed)
     left, right = rng.normal(size=(2, 4000, 3))
-    assert abs(energy_distance(left, right)) < 0.05
-    assert energy_distance(left, right + 1.0) > 0.2
+    line = np.zeros(3)
+    assert abs(energy_distance(left, right, line)) < 0.05
+    assert energy_distance(left, right + 1.0, line) > 0.2
 
 
 def test_a_fair_crps_does_not_depend_on_the_number_of_samples(seed):
@@ -112,6 +114,69 @@ def test_angles_are_measured_the_short_way():
     scale = Scale.fit([episode], (Field("turn", 0, 1, "angle"),))
     assert scale.std[0] == pytest.approx(0.2, rel=0.1)
     assert abs(scale.difference(np.array([np.pi - 0.1]), np.array([-np.pi + 0.1]))) < 1.1
+
+
+def turning(samples, truth):
+    """Errors of samples (S, W) of an angle (W,), of which training showed every value; its std."""
+    obs = np.linspace(-np.pi, np.pi, 500, endpoint=False).reshape(-1, 1).astype(np.float32)
+    episode = Episode(obs, np.zeros((499, 1)), np.zeros(500), np.zeros(500, bool), 0)
+    scale = Scale.fit([episode], (Field("turn", 0, 1, "angle"),))
+    count = len(truth)
+    windows = Windows(
+        np.arange(count), np.zeros(count, int), np.zeros((count, 17, 1)), np.zeros((count, 16, 1)),
+        np.zeros((count, 1, 1)), truth.reshape(-1, 1, 1), np.zeros((count, 1)), [],
+    )  # fmt: skip
+    found = errors(Forecast(samples[:, :, None, None], None), windows, scale)
+    return {name: value[:, 0] for name, value in found.items()}, scale.std[0]
+
+
+def test_on_a_circle_nothing_depends_on_where_it_is_cut(seed):
+    rng = np.random.default_rng(seed)
+    samples, truth = rng.normal(scale=0.3, size=(19, 50)), rng.normal(scale=0.3, size=50)
+    here, std = turning(samples, truth)
+    assert here["energy"] == pytest.approx(here["crps"])  # of a single entry they are the same
+    np.testing.assert_allclose(here["spread"] * std**2, samples.var(axis=0, ddof=1), rtol=1e-6)
+    for turn in (1.0, np.pi, 4.0):
+        there, _ = turning(wrapped(samples + turn), wrapped(truth + turn))
+        for name in ("energy", "crps", "covered", "hit", "spread", "width"):
+            np.testing.assert_allclose(there[name], here[name], rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+def test_samples_on_the_other_side_of_the_circle_do_not_cover(seed):
+    rng = np.random.default_rng(seed)
+    samples = wrapped(np.pi + rng.normal(scale=0.3, size=(19, 200)))
+    found, std = turning(samples, rng.normal(scale=0.1, size=200))
+    assert not found["covered"].any() and not found["hit"].any()
+    assert found["spread"].mean() * std**2 == pytest.approx(0.09, rel=0.2)
+    assert found["width"].max() * std < 3
+
+
+def test_the_energy_score_of_one_angle_is_the_crps(seed):
+    samples = np.random.default_rng(seed).uniform(-np.pi, np.pi, (19, 50))
+    found, _ = turning(samples, np.zeros(50))
+    np.testing.assert_allclose(found["energy"], found["crps"], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.5, 20.0])
+def test_on_a_circle_nine_tenths_are_covered_however_wide(scale, seed):
+    values = np.random.default_rng(seed).normal(scale=scale, size=(20, 8000))
+    found, _ = turning(wrapped(values[1:]), wrapped(values[0]))
+    assert found["covered"].mean() == pytest.approx(0.9, abs=0.02)
+
+
+def test_the_energy_distance_takes_the_short_way(seed):
+    left, right = np.random.default_rng(seed).normal(scale=0.3, size=(2, 4000, 1))
+    period = np.array([2 * np.pi])
+    assert abs(energy_distance(wrapped(left + np.pi), right + np.pi, period)) < 0.05
+    assert energy_distance(wrapped(left + np.pi), right, period) > 4  # nearly 2 pi
+
+
+def test_ties_are_no_hits(seed):
+    touch = np.random.default_rng(seed).random((20, 20_000)) < 0.1  # of forces mostly 0
+    found = within(touch[1:] * 1.0, touch[0] * 1.0, np.random.default_rng(0))
+    assert found.mean() == pytest.approx(0.9, abs=0.015)
+    still = within(np.zeros((19, 20_000)), np.zeros(20_000), np.random.default_rng(0))
+    assert still.mean() == pytest.approx(0.9, abs=0.015)
 
 
 def test_windows_begin_at_ticks_behind_their_context(bench):

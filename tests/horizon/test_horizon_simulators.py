@@ -6,7 +6,7 @@ import pytest
 import recorded
 
 from dreamer_h.horizon import models, network, offline, transport
-from dreamer_h.horizon.budget import Budget
+from dreamer_h.horizon.budget import Budget, falling
 from dreamer_h.horizon.damped import Damped
 from dreamer_h.horizon.latent import LatentSimulator
 from dreamer_h.horizon.report import report
@@ -119,8 +119,44 @@ def test_a_world_learns_offline_and_comes_back_from_its_folder(bench, tmp_path):
     assert any(jax.tree.leaves(moved))
     ask(simulator, {"far": bench.far})
     other = replace(bench.recording, manifest={**bench.recording.manifest, "task": "other"})
-    with pytest.raises(ValueError, match="was fitted to toy"):
+    with pytest.raises(ValueError, match="has task toy, the recording in .* has other"):
         models.load(tmp_path, other, bench.scale)
+
+
+def test_a_yardstick_is_kept_as_a_card_and_takes_no_settings(bench, tmp_path):
+    models.fit("linear", bench.recording, None, (), None, tmp_path, seed=0)
+    card, simulator = models.load(tmp_path, bench.recording, bench.scale)
+    assert card.label == "linear" and not (tmp_path / "weights.eqx").exists()
+    fresh = models.yardstick("linear", bench.recording, bench.scale)
+    np.testing.assert_array_equal(simulator.weight, fresh.weight)
+    with pytest.raises(ValueError, match="of recording abc"):
+        models.load(tmp_path, unlike(bench.recording), bench.scale)
+    with pytest.raises(ValueError, match="linear has no config"):
+        models.fit("linear", bench.recording, None, (), preset("debug"), tmp_path, seed=0)
+
+
+def unlike(recording, **changes):
+    """The same files under another hash."""
+    return replace(recording, manifest={**recording.manifest, "hash": "xyz", **changes})
+
+
+def test_a_network_keeps_its_own_scale_and_meets_no_episode_again(bench, tmp_path):
+    budget = Budget(updates=1)
+    models.fit("mlp", bench.recording, budget, budget, None, tmp_path, seed=1)
+    wider = replace(bench.scale, std=2 * bench.scale.std)
+    card, simulator = models.load(tmp_path, unlike(bench.recording), wider)
+    assert card.label == "mlp-1"
+    for name, value in vars(bench.scale).items():
+        np.testing.assert_array_equal(getattr(simulator.scale, name), value)
+    again = models.load(tmp_path, bench.recording, bench.scale)[1]
+    asked = {"far": bench.far}
+    np.testing.assert_array_equal(ask(simulator, asked)["far"].obs, ask(again, asked)["far"].obs)
+    splits = {"train": "test", "test": "train", "calibration": "calibration"}
+    turned = [{**e, "split": splits[e["split"]]} for e in bench.recording.manifest["episodes"]]
+    with pytest.raises(ValueError, match="fitted to 10 of the 10 test episodes"):
+        models.load(tmp_path, unlike(bench.recording, episodes=turned), bench.scale)
+    with pytest.raises(ValueError, match="has action_repeat 2, the recording in .* has 4"):
+        models.load(tmp_path, unlike(bench.recording, action_repeat=4), bench.scale)
 
 
 def test_damping_never_amplifies_and_mere_noise_becomes_the_mean(bench):
@@ -178,6 +214,21 @@ def test_wrong_answers_are_named(bench, tmp_path, change, message):
         transport.read(tmp_path / "predictions.npz", parts)
 
 
+def test_values_that_are_not_finite_are_named_where_they_are_read(bench, tmp_path):
+    parts = questions(bench)
+    count, path = sum(map(len, parts.values())), tmp_path / "predictions.npz"
+    obs, near = np.zeros((2, count, bench.far.horizon, 3)), len(parts["far"])
+    order = np.arange(count)[::-1]  # of the file
+    obs[:, near, parts["near"].horizon :] = np.nan
+    np.savez(path, window_id=order, obs=obs[:, order])
+    transport.read(path, parts)  # behind a window's length nothing is read
+    obs[1, near + 3, 5, 2] = np.inf
+    obs[0, near + 3, 7:9] = np.nan
+    np.savez(path, window_id=order, obs=obs[:, order])
+    with pytest.raises(ValueError, match=f"7 values of obs .* window_id {near + 3} at step 5"):
+        transport.read(path, parts)
+
+
 def test_a_running_mean_is_over_the_last_steps():
     values = np.arange(20.0)
     found = running_mean(values)
@@ -191,5 +242,12 @@ def test_a_budget_is_one_of_two(wrong):
 
 
 def test_a_budget_in_updates_is_spent_exactly():
-    assert list(Budget(updates=4)) == [0, 0.25, 0.5, 0.75]
+    assert list(Budget(updates=4)) == [0.0, 0.25, 0.5, 0.75]
     assert 0 < len(list(Budget(minutes=1e-5)))
+
+
+def test_the_learning_rate_falls_to_nothing_with_the_budget():
+    np.testing.assert_allclose(
+        [falling(share) for share in (0.0, 0.5, 1.0)], [1, 0.5, 0], atol=1e-12
+    )
+    assert (np.diff([falling(share) for share in Budget(updates=20)]) < 0).all()

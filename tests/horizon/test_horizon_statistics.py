@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from dreamer_h.horizon import trust
+from dreamer_h.horizon.metrics import within
 from dreamer_h.horizon.statistics import STATISTICS, interval, iqm, mean, resamples
 
 
@@ -66,11 +67,22 @@ def test_trust_ends_at_the_first_gap():
 
 def test_the_test_of_coverage_passes_what_is_calibrated_and_nothing_else(seed):
     rng = np.random.default_rng(seed)
-    good, low, high = (rng.random((100, 200)) < share for share in (0.9, 0.7, 1.1))
+    good, low, high = (rng.random((200, 200)) < share for share in (0.9, 0.7, 1.1))
     assert trust.calibrated(good, 0.9).mean() > 0.95
     assert trust.calibrated(low, 0.9).mean() < 0.1
-    assert not trust.calibrated(high, 0.9).any()  # 100 of 100: much too wide
+    assert not trust.calibrated(high, 0.9).any()  # 200 of 200: much too wide
     assert trust.nominal(19) == 0.9
+
+
+def test_what_is_calibrated_passes_at_all_steps_together():
+    rng, passed = np.random.default_rng(0), 0
+    for _ in range(100):
+        values = rng.standard_normal((20, 100, 400), dtype=np.float32)
+        passed += trust.calibrated(within(values[1:], values[0], rng), 0.9).all()
+    assert passed >= 95
+    for _ in range(3):
+        values = rng.normal(size=(20, 100, 400))
+        assert not trust.calibrated(within(values[1:] / 2, values[0], rng), 0.9)[0]  # too sure
 
 
 def test_skill_needs_to_beat_every_yardstick(seed):

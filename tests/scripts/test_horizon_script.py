@@ -17,22 +17,26 @@ def data(cli, tmp_path_factory):
 def test_record_fit_score_and_compare(cli, data, tmp_path, capsys):
     fitted, out = tmp_path / "mlp", tmp_path / "results"
     score = ("horizon.py", "score", "--data", data, "--out", out, "--jobs", 1, "--model")
-    fit = ("horizon.py", "fit", "--data", data, "--updates", 20)
-    assert cli(*fit, "--model", "mlp", "--out", fitted) == 0
+    fit = ("horizon.py", "fit", "--data", data)
+    assert cli(*fit, "--updates", 20, "--model", "mlp", "--out", fitted) == 0
+    assert cli(*fit, "--model", "linear", "--out", tmp_path / "linear") == 0
     assert cli(*score, fitted) == 0
-    assert cli(*score, "linear") == 0
+    assert cli(*score, tmp_path / "linear") == 0
     assert cli("horizon.py", "compare", out) == 0
-    report = json.loads((out / "mlp.json").read_text())
+    report = json.loads((out / "mlp-0.json").read_text())
     assert report["horizons"] == [1, 2, 4, 8, 16, 32, 64]
     assert report["env_steps"][0] == 10 and report["seconds"][0] == pytest.approx(0.2)
     entry = report["metrics"]["nrmse_median"]["8"]
     assert entry["lo"] <= entry["value"] <= entry["hi"]
     assert report["floor"]["exact"] == 0.0 and "median" in report["floor"]["lyapunov"]
-    with np.load(out / "mlp.npz") as file:
+    with np.load(out / "mlp-0.npz") as file:
         assert file["far/nrmse"].dtype == np.float16 and file["far/nrmse"].shape == (10, 7)
     pairs = json.loads((out / "paired.json").read_text())
-    assert {(pair["left"], pair["right"]) for pair in pairs} == {("mlp", "linear")}
+    assert {(pair["left"], pair["right"]) for pair in pairs} == {("mlp-0", "linear")}
     assert (out / "compare.png").stat().st_size > 10_000
+    both = ("--model", "mlp-0", "--rival", "linear")
+    assert cli("horizon.py", "overview", out.parent, *both) == 0
+    assert f"| {out.name} |" in (out.parent / "overview.md").read_text()
     rows = json.loads((out / "linear.rows.json").read_text())
     assert {"nrmse_median", "trusted_horizon", "crps"} <= {row["what"] for row in rows}
     assert "| linear |" in capsys.readouterr().out
@@ -72,13 +76,19 @@ def test_wrong_names_have_a_plain_answer(cli, data, tmp_path):
     assert "must be noise, excited or agent" in str(cli(*record, "--behaviour", "wild"))
     fit = ("horizon.py", "fit", "--data", data, "--updates", 1, "--model")
     assert "did you mean mlp" in str(cli(*fit, "mpl"))
+    assert "mlp has no config" in str(cli(*fit, "mlp", "--set", "world.deter=8"))
+    assert "linear has no config" in str(cli(*fit, "linear", "--preset", "cpu"))
+    assert "needs --task" in str(cli("horizon.py", "record"))
     score = ("horizon.py", "score", "--data", data, "--out", tmp_path / "y", "--model")
     assert "did you mean linear" in str(cli(*score, "liner"))
     assert "needs --out" in str(cli("horizon.py", "score", "--data", data))
     assert "no finished recording" in str(cli(*fit[:2], "--data", tmp_path, "--model", "mlp"))
 
 
-def test_a_trained_run_is_scored_and_recorded(cli, finished, tmp_path):
+def test_a_trained_run_is_scored_and_recorded(cli, data, finished, tmp_path):
+    other = ("horizon.py", "score", "--data", data, "--out", tmp_path / "other", "--model")
+    assert "has task cartpole-balance, the recording" in str(cli(*other, finished))
+    assert "has pendulum-swingup" in str(cli(*other, "linear", "--policy", finished))
     folder = tmp_path / "agent"
     record = ("horizon.py", "record", "--task", "cartpole-balance", "--action-repeat", 4)
     behaviour = ("--behaviour", f"agent:{finished}", "--episodes", 24, "--jobs", 1)

@@ -22,7 +22,9 @@ def agent() -> Agent:
 @pytest.fixture
 def memory(normal) -> Memory:
     code = jnp.eye(4)[jnp.asarray([[0, 1], [2, 3], [1, 1]])]
-    return Memory(Latent(normal(E, 8), code, normal(E, 2, 4)), normal(E, tiny.ACTION))
+    return Memory(
+        Latent(normal(E, 8), code, normal(E, 2, 4)), normal(E, tiny.ACTION), normal(E, tiny.ACTION)
+    )
 
 
 NO, YES = jnp.zeros(E, bool), jnp.ones(E, bool)
@@ -86,6 +88,25 @@ def test_the_seed_and_the_step_make_the_randomness(agent, memory, normal):
     assert not np.array_equal(
         run(agent, memory, obs, step=3)[1], run(agent, memory, obs, step=4)[1]
     )
+
+
+def test_noise_leans_on_that_of_the_step_before_and_stays_standard_normal(agent, normal):
+    obs, count = normal(E, tiny.OBS), 400
+    memory, found = init_memory(agent, E, tiny.ACTION), []
+    for step in range(count):
+        first = YES if step == 0 else NO
+        memory, action = act(agent, memory, obs, first, YES, jnp.int32(step), 0.9, seed=5)
+        policy = agent.behaviour.policy(memory.latent.features)
+        drawn = policy.location + policy.scale * memory.noise
+        np.testing.assert_allclose(action, np.clip(drawn, -1, 1), atol=1e-6)
+        found.append(np.asarray(memory.noise))
+    before, after = np.stack(found[:-1]), np.stack(found[1:])
+    fresh = after - 0.9 * before  # independent draws of variance 0.19
+    assert abs(fresh.std() / np.sqrt(0.19) - 1) < 0.06  # 4 deviations of 2400 draws
+    assert abs(np.corrcoef(fresh.ravel(), before.ravel())[0, 1]) < 0.09
+    _, anew = act(agent, memory, obs, YES, YES, jnp.int32(count), 0.9, seed=5)
+    _, white = act(agent, memory, obs, YES, YES, jnp.int32(count), 0.0, seed=5)
+    np.testing.assert_array_equal(anew, white)  # an episode's first draw leans on nothing
 
 
 def test_actions_stay_in_the_box(agent, memory, normal):

@@ -3,6 +3,7 @@
 import errno
 import os
 import warnings
+import zipfile
 
 import equinox as eqx
 import gymnasium as gym
@@ -192,8 +193,11 @@ def truncate(path):
 
 
 def flip(path):
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0xFF
+    # in an array's numbers: the bytes between members may be anything
+    data[largest.header_offset + largest.file_size // 2] ^= 0xFF
     path.write_bytes(data)
 
 

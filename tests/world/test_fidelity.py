@@ -55,7 +55,7 @@ def test_a_prior_carries_what_is_expected(world, window, seed, normal):
         here = jax.tree.map(lambda leaf, t=t: leaf[t + 1], path)
         came_from = dataclasses.replace(here, obs=path.obs[t])
         change = world.decoder.output(world.decoder.mlp(came_from.features))
-        np.testing.assert_allclose(here.obs, path.obs[t] + change, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(here.obs, path.obs[t] + 0.1 * change, rtol=1e-3, atol=1e-4)
     seen = decode(world, path).obs.mean
     np.testing.assert_allclose(seen, oracles.symexp(np.asarray(path.obs)), rtol=1e-4, atol=1e-5)
 
@@ -101,13 +101,15 @@ def losses(world, window, key, selffed=0):
 
 def test_the_reconstruction_is_of_the_change_in_nats(world, window, seed):
     found, latent, _ = jax.jit(losses)(world, window, jr.key(seed))
-    before = np.concatenate([np.zeros((1, tiny.OBS)), oracles.symlog(window.obs)[:-1]])
+    symlog = oracles.symlog(window.obs)
+    before = np.concatenate([symlog[:1], symlog[:-1]])
     inputs = np.concatenate([latent.deter, latent.code.reshape(T + 1, -1), before], axis=-1)
     change = world.decoder.output(world.decoder.mlp(jnp.asarray(inputs, jnp.float32)))
-    error = before + np.float64(change) - oracles.symlog(window.obs)
+    error = before + 0.1 * np.float64(change) - symlog
     scale = -4.6 + np.log1p(np.exp(np.float64(world.decoder.log_scale) + 4.6))
     wanted = (0.5 * (error / np.exp(scale)) ** 2 + scale).sum(-1)
-    np.testing.assert_allclose(found["recon"], wanted, rtol=2e-3, atol=1e-3)
+    np.testing.assert_allclose(found["recon"][1:], wanted[1:], rtol=2e-3, atol=1e-3)
+    assert found["recon"][0] == 0  # nothing was there to change
 
 
 def test_an_episode_that_begins_in_a_window_has_nothing_before_it(world, window, seed):
@@ -115,6 +117,7 @@ def test_an_episode_that_begins_in_a_window_has_nothing_before_it(world, window,
     other = dataclasses.replace(first, obs=first.obs.at[1].add(5.0))
     found, changed = (jax.jit(losses)(world, w, jr.key(seed))[0]["recon"] for w in (first, other))
     np.testing.assert_array_equal(found[2:], changed[2:])
+    assert found[2] == 0 != found[3]
 
 
 def test_own_rollouts_are_held_to_what_they_should_have_foreseen(world, window, seed):

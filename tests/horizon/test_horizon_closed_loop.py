@@ -1,0 +1,87 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import recorded
+from dm_control.rl.control import PhysicsError
+
+from dreamer_h.horizon.closed_loop import closed_loop
+from dreamer_h.horizon.score import benchmark
+
+
+class Still:
+    """Simulator: nothing moves, and a reward of 1; window 0 is not finite from its fifth step."""
+
+    paid = 1.0
+
+    def start(self, context, *, seed):
+        return 0, context.obs[:, -1]
+
+    def imagine(self, state, action, samples, *, seed):
+        raise AssertionError("a policy acts inside, step by step")
+
+    def step(self, state, action, *, seed):
+        age, obs = state
+        seen = np.array(obs, np.float64)
+        if age >= 4:
+            seen[0] = 1e300  # beyond float32
+        return (age + 1, obs), seen, None if self.paid is None else np.full(len(obs), self.paid)
+
+
+class Broken:
+    """Physics: nothing moves, and a reward of 2; it fails in window 1 at its third step."""
+
+    def restore(self, moment):
+        self.number, self.age = int(moment["number"]), 0
+
+    def step(self, action):
+        assert np.isfinite(action).all()
+        self.age += 1
+        if self.number == 1 and self.age == 3:
+            raise PhysicsError("BADQACC")
+        return np.zeros(3, np.float32), 2.0
+
+    def moment(self):
+        raise NotImplementedError
+
+    place = turns = moment
+
+    def displacement(self, since):
+        raise NotImplementedError
+
+    def nudge(self, by):
+        raise NotImplementedError
+
+
+class Zero:
+    def begin(self, seed):
+        pass
+
+    def act(self, obs):
+        assert np.isfinite(obs).all()
+        return np.zeros(2, np.float32)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    made = benchmark(recorded.driven(tmp_path_factory.mktemp("driven") / "data", count=12), {})
+    moments = [{"number": np.array(w)} for w in range(len(made.far))]
+    return replace(made, far=replace(made.far, moments=moments))
+
+
+def test_diverged_windows_are_frozen_and_counted(bench):
+    windows = bench.far
+    found = closed_loop(Still(), Zero, Broken(), windows, bench.scale, bench.horizons)
+    count, steps = len(windows), windows.horizon
+    assert found["diverged"] == 2
+    ends = [4, 2] + [steps] * (count - 2)
+    assert found["return_imagined"]["value"] == pytest.approx(np.mean(ends))
+    assert found["gap"]["value"] == pytest.approx(-np.mean(ends))
+    assert np.isfinite(found["nrmse_median"][8]["value"])  # of four windows, two are left
+
+
+def test_a_simulator_without_rewards_is_refused(bench):
+    silent = Still()
+    silent.paid = None
+    with pytest.raises(ValueError, match="Still predicts no reward"):
+        closed_loop(silent, Zero, Broken(), bench.far, bench.scale, bench.horizons)
