@@ -24,9 +24,9 @@ import envs
 from dreamer_h.files import replacing
 from dreamer_h.horizon import exchange, models, overview, transport
 from dreamer_h.horizon.budget import Budget
-from dreamer_h.horizon.closed_loop import closed_loop
 from dreamer_h.horizon.compare import paired
 from dreamer_h.horizon.damped import Damped
+from dreamer_h.horizon.decisions import judge
 from dreamer_h.horizon.excitation import EXCITATIONS
 from dreamer_h.horizon.figures import figure, table
 from dreamer_h.horizon.floor import Floor, measured
@@ -47,7 +47,7 @@ from dreamer_h.horizon.scored_files import read_reports, rows, save
 from dreamer_h.horizon.simulator import Simulator
 from dreamer_h.horizon.yardsticks import YARDSTICKS
 from dreamer_h.presets import PRESETS, preset, with_settings
-from dreamer_h.train.load import load_agent
+from dreamer_h.train.load import load_agent, newest
 from dreamer_h.train.policy import Snapshots
 from dreamer_h.train.runtime import run_script, use_compilation_cache
 from dreamer_h.train.state import Agent
@@ -149,7 +149,10 @@ def add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--damped", action="store_true", help="shrunk towards the mean: flat_damped"
     )
-    parser.add_argument("--policy", type=Path, help="logdir of a run that acts inside, too")
+    parser.add_argument(
+        "--policy", type=Path, nargs="+", default=[],
+        help="logdirs (their newest) or checkpoints that act inside, too; three can be ranked",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the samples, and of the rows")
     parser.add_argument("--out", type=Path, help="folder of the results")
     parser.add_argument("--export", type=Path, metavar="NPZ", help="write the questions and end")
@@ -168,8 +171,10 @@ def run_score(chosen: argparse.Namespace) -> None:
         raise ValueError("score needs --out, and one of --model, --import or --export")
     if chosen.policy and (chosen.answers or not recording.restartable):
         raise ValueError("--policy needs --model, and a recording that can be restarted")
-    if chosen.policy:
-        found_run(chosen.policy, recording)
+    policies = {}
+    for path in map(newest, chosen.policy):
+        found_run(path.parents[1], recording)
+        policies[f"{path.parents[1].name}/{path.stem}"] = partial(Snapshots, path)
     if chosen.answers:
         name, simulator = chosen.name or chosen.answers.stem, None
         answers = transport.read(chosen.answers, questions(bench))
@@ -183,11 +188,8 @@ def run_score(chosen: argparse.Namespace) -> None:
     with replacing(chosen.out / f"{name}.rows.json") as file:
         file.write(json.dumps(rows(found, chosen.seed), indent=1).encode())
     draw(chosen.out, {name: read_reports(chosen.out)[name]}, name)
-    if chosen.policy and simulator:  # last: a fault in there loses nothing of the above
-        make_policy, physics = partial(Snapshots, chosen.policy), make_physics(recording)()
-        found["closed_loop"] = closed_loop(
-            simulator, make_policy, physics, bench.far, bench.scale, bench.horizons
-        )
+    if policies and simulator:  # last: a fault in there loses nothing of the above
+        found |= judge(simulator, policies, make_physics(recording)(), bench)
         save(chosen.out, found, scored, bench)
 
 

@@ -113,9 +113,11 @@ def draw(runs: dict[str, Runs], reference: dict[str, dict[str, list[Reference]]]
             if found[what]:
                 _draw_ours(left, right, found[what], found["minutes"], what, style)
         left.set_ylabel("return of an episode")
+        seeds = max(map(len, found.values()))
+        count = f"{seeds} seeds" if seeds > 1 else "1 seed"
         for axis in (left, right):
             axis.set_ylim(0, 1000)
-            axis.set_title(task, loc="left", fontsize=10, fontweight="bold")
+            axis.set_title(f"{task}, {count}", loc="left", fontsize=10, fontweight="bold")
             axis.grid(alpha=0.25, linewidth=0.6)
             axis.spines[["top", "right"]].set_visible(False)
         left.set_xlim(-0.02 * last, 1.03 * last)
@@ -132,7 +134,7 @@ def draw(runs: dict[str, Runs], reference: dict[str, dict[str, list[Reference]]]
         [labels[label] for label in order],
         order,
         loc="outside lower center",
-        ncols=3,
+        ncols=2,
         frameon=False,
         fontsize=8.5,
         handlelength=2.6,
@@ -143,8 +145,7 @@ def draw(runs: dict[str, Runs], reference: dict[str, dict[str, list[Reference]]]
 def _draw_ours(left, right, seeds, minutes, what, style) -> None:
     color = COLORS["ours"]
     policy = what.removeprefix("return_")
-    who = f"mean of {len(seeds)} seeds" if len(seeds) > 1 else "1 seed"
-    label = f"dreamer_h, {policy}: {who}, 95 % band"
+    label = f"dreamer_h, {policy} (mean of seeds, 95 % band)"
     thin = {"color": color, "linestyle": style, "linewidth": 0.7, "alpha": 0.45}
     thick = {"color": color, "linestyle": style, "linewidth": 2.0}
     if len(seeds) > 1:

@@ -1,6 +1,8 @@
-"""Mode B: a policy acts inside the simulator, and what it did is repeated in reality.
+"""A policy acts inside the simulator; then what it did is repeated in reality (mode B of the
+design), and the policy acts in reality itself from the same states (mode C).
 
-The simulator is so judged where the policy takes it, not where the recorded actions went.
+The simulator is so judged where the policy takes it, not where the recorded actions went; and its
+promise, by what the policy earns.
 """
 
 from collections.abc import Callable
@@ -73,6 +75,26 @@ def repeated(physics: Physics, windows: Windows, action: np.ndarray, steps: np.n
     return replace(windows, action=action, future_obs=obs, future_reward=reward)
 
 
+def real_episodes(
+    make_policy: Callable[[], Policy], physics: Physics, windows: Windows, *, seed: int
+) -> np.ndarray:
+    """Rewards (W, H) that the policy is paid in reality, from the states of the windows.
+
+    It begins with an empty memory, as in `imagined_episodes`. NaN from where the physics fails.
+    """
+    reward, policy = np.full_like(windows.future_reward, np.nan), make_policy()
+    for w, moment in enumerate(windows.moments):
+        physics.restore(moment)
+        policy.begin(seed + w)
+        now = windows.context_obs[w, -1]
+        for t in range(windows.horizon):
+            try:
+                now, reward[w, t] = physics.step(policy.act(now))
+            except PhysicsError:
+                break
+    return reward
+
+
 def closed_loop(
     simulator: Simulator,
     make_policy: Callable[[], Policy],
@@ -83,10 +105,12 @@ def closed_loop(
     *,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Median nrmse at every horizon; the summed rewards, imagined and real, and their gap.
+    """Median nrmse at every horizon, and rewards summed over the windows, their mean and each one.
 
-    A window in which the simulator or the physics diverges counts as infinitely wrong from there
-    on, and its rewards are summed up to there; "diverged" is how many windows did.
+    return_imagined is what the simulator promises, return_repeated what the same actions are paid
+    in reality, return_real what the policy is paid where it sees reality; gap is the first minus
+    the last. A window in which the simulator or the physics diverges counts as infinitely wrong
+    from there on, and its rewards are summed up to there; "diverged" is how many windows did.
     """
     forecast, action = imagined_episodes(simulator, make_policy, windows, seed=seed)
     assert forecast.reward is not None
@@ -97,7 +121,8 @@ def closed_loop(
     counts = resamples(windows.episode)
     sums = {
         "return_imagined": np.where(ended, 0.0, forecast.reward[0]).sum(axis=1),
-        "return_real": np.where(ended, 0.0, truth.future_reward).sum(axis=1),
+        "return_repeated": np.where(ended, 0.0, truth.future_reward).sum(axis=1),
+        "return_real": np.nansum(real_episodes(make_policy, physics, windows, seed=seed), axis=1),
     }
     sums["gap"] = sums["return_imagined"] - sums["return_real"]
     return {
@@ -106,4 +131,5 @@ def closed_loop(
             h: interval(STATISTICS["median"](found["nrmse"][:, h - 1], counts)) for h in horizons
         },
         **{name: interval(mean(values, counts)) for name, values in sums.items()},
+        "windows": {name: values.tolist() for name, values in sums.items()},
     }

@@ -49,17 +49,29 @@ def load_agent(
     raise CheckpointCorrupt("; ".join(reasons))
 
 
-def load_snapshots(run: Path) -> list[tuple[Agent, int]]:
-    """(agent, action dimensions) of every whole checkpoint of a run, the best one last.
+def newest(path: Path) -> Path:
+    """The newest checkpoint of a logdir; a checkpoint itself as it is. Raises ValueError."""
+    if path.is_file():
+        return path
+    paths = Checkpoints(path / "checkpoints").retained()
+    if not paths:
+        raise ValueError(f"{path} has no checkpoint; give a file of one, or the --logdir of a run")
+    return paths[-1]
+
+
+def load_snapshots(path: Path) -> list[tuple[Agent, int]]:
+    """(agent, action dimensions) of one checkpoint, or of each of a logdir, the best one last.
 
     Raises ValueError if the logdir has none.
     """
-    config, found = load_config(run), []
-    folder = run / "checkpoints"
-    for path in (*Checkpoints(folder).retained(), folder / "best.ckpt"):
+    folder = path / "checkpoints"
+    paths = [path] if path.is_file() else [*Checkpoints(folder).retained(), folder / "best.ckpt"]
+    found = []
+    for path in paths:
         if path.exists():
             manifest = read_manifest(path)
-            found.append((load(path, _like(config, manifest))[0].agent, manifest["action"]))
+            like = _like(from_flat(manifest["config"]), manifest)
+            found.append((load(path, like)[0].agent, manifest["action"]))
     if not found:
         raise ValueError(f"{folder} has no checkpoint; let the run train on first")
     return found

@@ -1,4 +1,4 @@
-"""Trained runs as policies that record episodes."""
+"""Trained runs as policies that record episodes, or are judged."""
 
 from functools import cache
 from pathlib import Path
@@ -11,18 +11,19 @@ from dreamer_h.train.state import Agent
 
 
 class Snapshots:
-    """`dreamer_h.types.Policy`: in each episode another of a run's checkpoints, sampled actions.
+    """`dreamer_h.types.Policy`: sampled actions of one checkpoint, or of all of a logdir.
 
-    So the episodes show what the run did at all stages of which a checkpoint is left.
+    From a logdir each episode has another one, and so the episodes show what the run did at all
+    stages of which a checkpoint is left.
     """
 
-    def __init__(self, run: Path):
-        self.run = run
+    def __init__(self, path: Path):
+        self.path = path
 
     def begin(self, seed: int) -> None:
-        """Raises ValueError where the run has no checkpoint."""
+        """Raises ValueError where there is no checkpoint."""
         self._seed, self._count, self._memory = seed % 2**31, 0, None
-        snapshots = _loaded(self.run)
+        snapshots = _loaded(self.path)
         self._agent, self._action = snapshots[np.random.default_rng(seed).integers(len(snapshots))]
 
     def act(self, obs: np.ndarray) -> np.ndarray:
@@ -44,6 +45,6 @@ class Snapshots:
 
 
 @cache
-def _loaded(run: Path) -> list[tuple[Agent, int]]:
+def _loaded(path: Path) -> list[tuple[Agent, int]]:
     """Read once, however many policies there are."""
-    return load_snapshots(run)
+    return load_snapshots(path)

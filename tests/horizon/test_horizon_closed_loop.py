@@ -76,7 +76,11 @@ def test_diverged_windows_are_frozen_and_counted(bench):
     assert found["diverged"] == 2
     ends = [4, 2] + [steps] * (count - 2)
     assert found["return_imagined"]["value"] == pytest.approx(np.mean(ends))
-    assert found["gap"]["value"] == pytest.approx(-np.mean(ends))
+    assert found["return_repeated"]["value"] == pytest.approx(2 * np.mean(ends))
+    # in reality window 0 goes on
+    real = [2 * end for end in [steps, 2] + [steps] * (count - 2)]
+    assert found["windows"]["return_real"] == real
+    assert found["gap"]["value"] == pytest.approx(np.mean(ends) - np.mean(real))
     assert np.isfinite(found["nrmse_median"][8]["value"])  # of four windows, two are left
 
 

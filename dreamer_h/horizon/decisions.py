@@ -1,0 +1,76 @@
+"""Would a choice between policies, made inside the simulator, be right in reality?"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from dreamer_h.horizon.closed_loop import closed_loop
+from dreamer_h.horizon.score import Benchmark
+from dreamer_h.horizon.simulator import Simulator
+from dreamer_h.horizon.statistics import Counts, interval, mean, resamples
+from dreamer_h.types import Physics, Policy
+
+LEAST = 3  # policies that a rank correlation needs
+
+
+def judge(
+    simulator: Simulator,
+    policies: dict[str, Callable[[], Policy]],
+    physics: Physics,
+    bench: Benchmark,
+) -> dict[str, Any]:
+    """Each policy from the far windows on ("closed_loop"), and their ranking ("decisions")."""
+    found = {
+        name: closed_loop(simulator, make, physics, bench.far, bench.scale, bench.horizons)
+        for name, make in policies.items()
+    }
+    if len(found) < LEAST:
+        return {"closed_loop": found}
+    promised, paid = (
+        np.array([one["windows"][name] for one in found.values()])
+        for name in ("return_imagined", "return_real")
+    )
+    return {"closed_loop": found, "decisions": decisions(promised, paid, bench.far.episode)}
+
+
+def decisions(promised: np.ndarray, paid: np.ndarray, episode: np.ndarray) -> dict[str, Any]:
+    """Of P policies in W windows, their returns imagined and real (P, W); `episode` (W,).
+
+    rank_correlation  Spearman's, of the policies' mean returns
+    regret            what the best policy is paid, minus what the one is paid that the simulator
+                      holds for the best (regret@1)
+    regret_share      the same as a share of what lies between the best and the worst
+    error             mean absolute error of a policy's mean return
+
+    Each with an interval: a bootstrap over episodes. Raises ValueError for fewer than LEAST
+    policies.
+    """
+    if len(promised) < LEAST:
+        raise ValueError(f"{len(promised)} policies cannot be ranked; at least {LEAST} are needed")
+    counts = resamples(episode)
+    guess, truth = means(promised, counts), means(paid, counts)  # (P, R+1)
+    draws = np.arange(guess.shape[1])
+    best, worst = truth.max(axis=0), truth.min(axis=0)
+    regret = best - truth[guess.argmax(axis=0), draws]
+    found = {
+        "rank_correlation": np.array([spearman(guess[:, r], truth[:, r]) for r in draws]),
+        "regret": regret,
+        "regret_share": regret / np.maximum(best - worst, 1e-12),
+        "error": np.abs(guess - truth).mean(axis=0),
+    }
+    return {name: interval(values) for name, values in found.items()}
+
+
+def means(returns: np.ndarray, counts: Counts) -> np.ndarray:
+    """(P, R+1) mean returns of (P, W)."""
+    return np.stack([mean(values, counts) for values in returns])
+
+
+def spearman(left: np.ndarray, right: np.ndarray) -> float:
+    """Correlation of the ranks, equal values sharing theirs; 0 where one of the two is constant."""
+    ranks = rankdata(left), rankdata(right)
+    if min(np.ptp(r) for r in ranks) == 0:
+        return 0.0
+    return float(np.corrcoef(*ranks)[0, 1])

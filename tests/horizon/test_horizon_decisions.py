@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from dreamer_h.horizon.decisions import decisions, spearman
+
+EPISODES = np.arange(200)
+
+
+def returns(means, rng, deviation=1.0):
+    return np.asarray(means)[:, None] + deviation * rng.normal(size=(len(means), len(EPISODES)))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_a_faithful_simulator_ranks_without_regret(rng):
+    paid = returns(range(8), rng)
+    found = decisions(paid + 3.0, paid, EPISODES)  # a constant promise too much changes no choice
+    assert found["rank_correlation"]["value"] == 1.0 and found["regret"]["value"] == 0.0
+    assert found["error"]["value"] == pytest.approx(3.0)
+
+
+def test_an_exploited_simulator_is_caught(rng):
+    paid = returns([0, 1, 2, 3, 10], rng)
+    promised = returns([9, 4, 3, 2, 1], rng)  # upside down
+    found = decisions(promised, paid, EPISODES)
+    assert found["rank_correlation"]["value"] == pytest.approx(-1.0)
+    assert found["regret"]["value"] == pytest.approx(paid[4].mean() - paid[0].mean())
+    assert found["regret_share"]["value"] == pytest.approx(1.0)
+
+
+def test_intervals_hold_what_chance_does(rng):
+    paid = returns([0.0, 0.1, 0.2, 0.3], rng)
+    found = decisions(returns([0.0, 0.1, 0.2, 0.3], rng), paid, EPISODES)
+    one = found["rank_correlation"]
+    assert one["lo"] < one["value"] <= one["hi"] and one["hi"] - one["lo"] > 0.2
+    assert found["error"]["hi"] - found["error"]["lo"] < 0.3
+
+
+def test_ranks_are_spearmans(rng):
+    left, right = rng.integers(4, size=(2, 12))  # with ties
+    assert spearman(left, right) == pytest.approx(spearmanr(left, right).statistic)
+    assert spearman(np.ones(5), np.arange(5)) == 0.0
+
+
+def test_two_policies_are_no_ranking(rng):
+    with pytest.raises(ValueError, match="2 policies cannot be ranked"):
+        decisions(returns([0, 1], rng), returns([0, 1], rng), EPISODES)
