@@ -131,8 +131,18 @@ def test_the_policy_remembers_the_cue(tmp_path):
     assert abs(found["action"] - found["best"])[:, 0].max() < 0.2
 
 
+CPU = PRESETS["cpu"]
+# Smaller than the preset and twice as many updates a step: 1500 of them in a minute or two
 SHORT = dataclasses.replace(
-    PRESETS["cpu"], task="cartpole-swingup", steps=6_000, eval_every=0, checkpoint_every=10_000
+    CPU,
+    task="cartpole-swingup",
+    steps=5_000,
+    eval_every=0,
+    eval_episodes=1,
+    checkpoint_every=10_000,
+    replay=dataclasses.replace(CPU.replay, ratio=256.0),
+    world=dataclasses.replace(CPU.world, deter=64, hidden=32, units=32, selffed=0),
+    behaviour=dataclasses.replace(CPU.behaviour, units=32, imagine_length=8, actor_rate=0.5),
 )
 
 
@@ -158,4 +168,4 @@ def test_a_short_run_swings_the_pole(tmp_path):
     random = random_return(make_env, [derive(SHORT.seed, Stream.TEST, 0, i) for i in range(5)])
     sampled = np.mean([episode.total for episode in episodes if episode.sampled])
     print(f"random {random:.0f}, sampled {sampled:.0f}")
-    assert sampled > random + 20  # 94 against 44 after 5000 steps, one run
+    assert sampled > 1.5 * random  # 122, 144 and 152 against 44, 57 and 41 with seeds 0, 1, 2
