@@ -144,24 +144,3 @@ def energy_score(away: np.ndarray, period: np.ndarray) -> np.ndarray:
         gap = short_way(away[i + 1 :] - away[i], period)
         pairs += np.linalg.norm(gap, axis=-1).sum(axis=0)
     return first - pairs / (count * (count - 1))
-
-
-def energy_distance(
-    left: np.ndarray, right: np.ndarray, period: np.ndarray, pairs: int = 20_000
-) -> float:
-    """Between two clouds (N, K) and (M, K), from random pairs: 2 E|x-y| - E|x-x'| - E|y-y'|.
-
-    Szekely & Rizzo (2013), distances the short way round as in `short_way`. Divided by sqrt(K), so
-    that it has the units of one entry.
-    """
-    rng = np.random.default_rng(0)
-
-    def mean_distance(a, b, same):
-        i, j = rng.integers(len(a), size=pairs), rng.integers(len(b), size=pairs)
-        differ = i != j if same else np.ones(pairs, bool)
-        gap = short_way(a[i[differ]] - b[j[differ]], period)
-        return np.linalg.norm(gap, axis=-1).mean()
-
-    between = mean_distance(left, right, False)
-    within = mean_distance(left, left, True) + mean_distance(right, right, True)
-    return float((2 * between - within) / np.sqrt(left.shape[-1]))

@@ -9,6 +9,7 @@ from dreamer_h.horizon import trust
 from dreamer_h.horizon.floor import saturation
 from dreamer_h.horizon.score import Benchmark, Scored
 from dreamer_h.horizon.statistics import (
+    INTERVAL,
     STATISTICS,
     Statistic,
     interval,
@@ -35,6 +36,8 @@ def report(
                 metrics[summary] = _curve(scored, metric, function, bench)
         else:
             metrics[metric] = _curve(scored, metric, mean, bench)
+    if scored.samples > 1:
+        metrics["spread_skill"] = _spread_skill(scored, bench)
     metrics["crps_skill"], metrics["control"] = {}, {}
     for h in horizons:
         values, episodes = scored.at("crps", h, bench)
@@ -48,7 +51,7 @@ def report(
         )
         ratio = np.sqrt(false / np.maximum(true, 1e-24))
         metrics["control"][h] = interval(ratio) | {"n": len(bench.far)}
-    metrics["energy_distance"] = {h: {"value": scored.distance[h]} for h in horizons}
+    metrics["energy_distance"] = {h: interval(scored.distance[h]) for h in horizons}
     return {
         "schema_version": SCHEMA,
         "model": name,
@@ -85,10 +88,28 @@ def _curve(
     return found
 
 
+def _spread_skill(scored: Scored, bench: Benchmark) -> dict[int, dict[str, Any]]:
+    """Ratio of the spread to the error of the samples' centre: 1 for exchangeable samples.
+
+    Both rooted after the mean over windows, and corrected for the number of samples (Fortin et al.
+    2014): below 1 the simulator is surer than it is right.
+    """
+    found = {}
+    for h in bench.horizons:
+        (spread, episodes), (error, _) = (scored.at(name, h, bench) for name in ("spread", "nrmse"))
+        counts = resamples(episodes)
+        spread = mean(spread, counts) * (scored.samples + 1) / scored.samples
+        square = np.maximum(mean(error**2, counts), 1e-24)
+        found[h] = interval(np.sqrt(spread / square)) | {"n": len(error)}
+    return found
+
+
 def trusted(scored: Scored, yardsticks: dict[str, Scored], bench: Benchmark) -> dict[str, Any]:
     """The trusted horizon in agent steps and seconds, and the three that it is the least of.
 
-    A simulator without samples has no calibration; that is said, and the other two count.
+    A simulator without samples has no calibration; that is said, and the other two count. The
+    interval resamples the calibration windows, which decide upon the accuracy; the other two are
+    tests, and stay what they are.
     """
     radius = trust.conformal_radius(scored.calibration["nrmse"])
     counts = resamples(bench.far.episode)
@@ -103,13 +124,19 @@ def trusted(scored: Scored, yardsticks: dict[str, Scored], bench: Benchmark) -> 
         "calibration": parts.get("calibration", "none: the simulator has no samples"),
         "radius": [round(float(r), 5) for r in radius],
     }
+    radii = trust.resampled_radii(scored.calibration["nrmse"], bench.calibration.episode)
     for tolerance in trust.TOLERANCES:
         accuracy = trust.first_failure(trust.accurate(radius, tolerance))
-        least = min([accuracy, *parts.values()])
+        drawn = [trust.first_failure(trust.accurate(r, tolerance)) for r in radii]
+        low, high = np.percentile(drawn, INTERVAL)
+        steps = {
+            name: min([steps, *parts.values()])
+            for name, steps in (("agent_steps", accuracy), ("lo", low), ("hi", high))
+        }
         found[str(tolerance)] = {
             "accuracy": accuracy,
-            "agent_steps": least,
-            "seconds": least * bench.recording.dt,
+            **steps,
+            "seconds": steps["agent_steps"] * bench.recording.dt,
         }
     return found
 
@@ -131,7 +158,7 @@ def against_floor(scored: Scored, bench: Benchmark) -> dict[str, Any] | None:
             stacklevel=2,
         )
     at = lambda curve: {h: float(curve[h - 1]) for h in bench.horizons}
-    median = lambda errors: np.median(errors, axis=0)
+    median = lambda errors: np.quantile(errors, 0.5, axis=0, method="inverted_cdf")
     root = lambda errors: np.sqrt((errors**2).mean(axis=0))
     tail = lambda errors: np.quantile(errors, trust.SHARE, axis=0)
     found: dict[str, Any] = {
@@ -151,7 +178,11 @@ def against_floor(scored: Scored, bench: Benchmark) -> dict[str, Any] | None:
               for name, s in (("median", median), ("rms", root), ("q90", tail))}  # fmt: skip
     if (oracle := curves["median"]) is not None:
         found["oracle_median"] = at(oracle)
-        found["compounding"] = at(median(nrmse) / oracle)
+        counts = resamples(bench.far.episode)
+        found["compounding"] = {
+            h: interval(STATISTICS["median"](nrmse[:, h - 1], counts) / oracle[h - 1])
+            for h in bench.horizons
+        }
     if (oracle := curves["rms"]) is not None:
         found["oracle_rms"] = at(oracle)
         found["saturation"], found["saturation_censored"] = saturation(oracle)

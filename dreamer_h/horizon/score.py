@@ -4,12 +4,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dreamer_h.horizon.distance import energy_distance
 from dreamer_h.horizon.floor import Floor
-from dreamer_h.horizon.metrics import Errors, energy_distance, errors, periods
+from dreamer_h.horizon.metrics import Errors, errors, periods
 from dreamer_h.horizon.recording import Recording
 from dreamer_h.horizon.scale import Scale
 from dreamer_h.horizon.simulator import Context, Forecast, Simulator
 from dreamer_h.horizon.slow import Quantities, slow_errors
+from dreamer_h.horizon.statistics import resamples
 from dreamer_h.horizon.windows import (
     HORIZONS,
     SHORT,
@@ -49,7 +51,7 @@ class Scored:
     near: Errors
     calibration: Errors
     shuffled: Errors  # far, under the actions of another window
-    distance: dict[int, float]  # energy distance of the distribution of states, by horizon
+    distance: dict[int, np.ndarray]  # (R+1,) resampled energy distance of the states, by horizon
 
     def at(self, name: str, h: int, bench: Benchmark) -> tuple[np.ndarray, np.ndarray]:
         """Values (W,) and episodes (W,) of all windows that reach so far."""
@@ -109,12 +111,10 @@ def judged(found: Forecast, windows: Windows, bench: Benchmark) -> Errors:
     )
 
 
-def _distance(found: Forecast, bench: Benchmark, h: int) -> float:
-    guess = bench.scale.deviations(found.obs[:, :, h - 1]).reshape(-1, len(bench.scale.kept))
+def _distance(found: Forecast, bench: Benchmark, h: int) -> np.ndarray:
+    guess = bench.scale.deviations(np.asarray(found.obs[:, :, h - 1]))
     truth = bench.scale.deviations(bench.far.future_obs[:, h - 1])
-    if not np.isfinite(guess).all():
-        return float("inf")
-    return energy_distance(guess, truth, periods(bench.scale))
+    return energy_distance(guess, truth, periods(bench.scale), resamples(bench.far.episode))
 
 
 def yardstick_scores(bench: Benchmark) -> dict[str, Scored]:

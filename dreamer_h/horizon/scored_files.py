@@ -71,10 +71,11 @@ def rows(report: dict[str, Any], seed: int | None) -> list[dict[str, Any]]:
         yardstick = {**own, "seed": None, "variant": name}
         for what in YARDSTICK_ROWS:
             found += _rows(what, yardstick, curves[what])
-    trusted = report["trusted"]["0.5"]["agent_steps"]
-    found.append(_single("trusted_horizon", own, trusted, "agent steps, tolerance 0.5"))
+    trusted = report["trusted"]["0.5"]
+    row = _single("trusted_horizon", own, trusted["agent_steps"], "agent steps, tolerance 0.5")
+    found.append({**row, "lo": trusted["lo"], "hi": trusted["hi"]})
     plain = lambda name: {h: {"value": value} for h, value in floor.get(name, {}).items()}
-    found += _rows("compounding_ratio", own, plain("compounding"))
+    found += _rows("compounding_ratio", own, floor.get("compounding", {}))
     for name in ("oracle_median", "oracle_rms"):
         found += _rows(name, own, plain(name))
     rounding = {**own, "seed": None, "variant": "float32"}

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import binom
 
-from dreamer_h.horizon.statistics import Counts, mean
+from dreamer_h.horizon.statistics import Counts, mean, resamples
 
 SHARE = 0.9  # of windows whose error stays inside the radius
 LEVEL = 0.01  # of the test of the coverage, at all steps together
@@ -19,7 +19,13 @@ def conformal_radius(scores: np.ndarray, share: float = SHARE) -> np.ndarray:
     rank = int(np.ceil((len(scores) + 1) * share))
     if rank > len(scores):
         return np.full(scores.shape[1], np.inf)
-    return np.sort(scores, axis=0)[rank - 1]
+    return np.partition(scores, rank - 1, axis=0)[rank - 1]
+
+
+def resampled_radii(scores: np.ndarray, episode: np.ndarray) -> np.ndarray:
+    """(R, H) radii of the resamples of calibration windows (N, H)."""
+    drawn = resamples(episode)[1:].astype(int)
+    return np.stack([conformal_radius(np.repeat(scores, counts, axis=0)) for counts in drawn])
 
 
 def first_failure(holds: np.ndarray) -> int:

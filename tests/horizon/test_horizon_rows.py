@@ -6,13 +6,13 @@ REPORT = {
     "task": "walker-walk",
     "samples": 19,
     "metrics": {**CURVES, "covered": ONE, "slow/speed": ONE},
-    "trusted": {"0.5": {"agent_steps": 12}},
+    "trusted": {"0.5": {"agent_steps": 12, "lo": 9.0, "hi": 14.5}},
     "yardsticks": {"mean": CURVES, "linear": CURVES},
     "floor": {
         "float32": {"1": 1e-6},
         "oracle_median": {"1": 0.5},
         "oracle_rms": {"1": 0.6},
-        "compounding": {"1": 1.0},
+        "compounding": {"1": {"value": 1.0, "lo": 0.9, "hi": 1.1}},
         "saturation": 64,
         "efficiency": {"0.5": 0.8},
         "lyapunov": {"q25": 1.0, "median": 2.0, "q75": float("nan")},
@@ -33,6 +33,8 @@ def test_the_rows_hold_model_yardsticks_and_floor_under_their_own_variants():
     lyapunov = found["lyapunov", "float32", None, None]
     assert (lyapunov["lo"], lyapunov["value"], lyapunov["hi"]) == (1.0, 2.0, None)
     assert found["compounding_ratio", None, 3, 1]["unit"] == "ratio"
+    trusted = found["trusted_horizon", None, 3, None]
+    assert (trusted["lo"], trusted["value"], trusted["hi"]) == (9.0, 12, 14.5)
 
 
 def test_without_a_floor_or_nineteen_samples_their_rows_are_left_out():

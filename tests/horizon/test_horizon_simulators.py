@@ -13,6 +13,7 @@ from dreamer_h.horizon.report import report
 from dreamer_h.horizon.score import SAMPLES, ask, benchmark, questions, score, yardstick_scores
 from dreamer_h.horizon.simulator import Context, Forecast
 from dreamer_h.horizon.slow import running_mean
+from dreamer_h.horizon.windows import cut
 from dreamer_h.horizon.yardsticks import YARDSTICKS
 from dreamer_h.presets import preset
 
@@ -58,11 +59,15 @@ def test_every_simulator_fits_the_socket(bench, simulators, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_no_simulator_sees_the_future(bench, simulators, name):
     answer = ask(simulators[name], {"far": bench.far}, seed=3)["far"]
-    changed = replace(
-        bench.far,
-        future_obs=bench.far.future_obs + 100,
-        future_reward=bench.far.future_reward - 7,
-    )
+    places = []  # in episodes of which everything is another behind the start
+    for number, start in zip(bench.far.episode, bench.far.start, strict=True):
+        episode, _ = bench.recording.read(number)
+        obs, reward = episode.obs.copy(), episode.reward.copy()
+        obs[start + 1 :] += 100
+        reward[start + 1 :] -= 7
+        places.append((number, replace(episode, obs=obs, reward=reward), start))
+    changed = cut(places, bench.far.horizon)
+    assert (changed.future_obs != bench.far.future_obs).all()
     again = ask(simulators[name], {"far": changed}, seed=3)["far"]
     np.testing.assert_array_equal(answer.obs, again.obs)
 

@@ -59,6 +59,14 @@ def test_the_conformal_radius_holds_for_nine_of_ten_new_windows(seed):
     assert np.isinf(trust.conformal_radius(rng.exponential(size=(8, 3)))).all()  # too few to say
 
 
+def test_the_radius_scatters_with_the_calibration_windows(seed):
+    scores = np.random.default_rng(seed).exponential(size=(100, 1))
+    radii = trust.resampled_radii(scores, np.arange(100))
+    low, high = np.percentile(radii, (2.5, 97.5))
+    assert low < trust.conformal_radius(scores)[0] < high
+    assert np.log(10) == pytest.approx((low + high) / 2, abs=1.2)  # where one of ten is beyond
+
+
 def test_trust_ends_at_the_first_gap():
     assert trust.first_failure(np.array([True, True, False, True])) == 2
     assert trust.first_failure(np.array([True, True])) == 2
