@@ -21,7 +21,7 @@ train: setup
 test test-slow: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 test: setup
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow

@@ -1,5 +1,9 @@
 import os
 import random
+from pathlib import Path
+
+# before jax is imported: the suite compiles much and runs what it compiled for moments only
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -8,13 +12,26 @@ import pytest
 
 from dreamer_h.train.runtime import use_compilation_cache
 
+LONG = ("test_learning.py", "test_train.py")  # begun first: nothing is left to run beside the last
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory) -> Path:
+    """One folder for all processes of this session (`pytest -n`)."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
 
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory):
+def compilation_cache(session_folder):
     """One for the session and for the processes that it starts: what compiled once is loaded."""
     with pytest.MonkeyPatch.context() as patch:
         if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-            patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("xla")))
+            patch.setenv("JAX_COMPILATION_CACHE_DIR", str(session_folder / "xla"))
         yield use_compilation_cache()
 
 

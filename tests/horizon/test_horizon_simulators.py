@@ -61,11 +61,11 @@ def test_no_simulator_sees_the_future(bench, simulators, name):
     answer = ask(simulators[name], {"far": bench.far}, seed=3)["far"]
     places = []  # in episodes of which everything is another behind the start
     for number, start in zip(bench.far.episode, bench.far.start, strict=True):
-        episode, _ = bench.recording.read(number)
+        episode, _ = bench.recording.read(int(number))
         obs, reward = episode.obs.copy(), episode.reward.copy()
         obs[start + 1 :] += 100
         reward[start + 1 :] -= 7
-        places.append((number, replace(episode, obs=obs, reward=reward), start))
+        places.append((int(number), replace(episode, obs=obs, reward=reward), int(start)))
     changed = cut(places, bench.far.horizon)
     assert (changed.future_obs != bench.far.future_obs).all()
     again = ask(simulators[name], {"far": changed}, seed=3)["far"]

@@ -1,3 +1,4 @@
+import fcntl
 import runpy
 import sys
 from collections.abc import Callable
@@ -44,8 +45,12 @@ def tiny() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def finished(cli, tmp_path_factory) -> Path:
-    """The logdir of a debug run that reached its end."""
-    logdir = tmp_path_factory.mktemp("finished") / "run"
-    assert cli("train.py", *TINY, "--logdir", logdir) == 0
+def finished(cli, session_folder) -> Path:
+    """The logdir of a debug run that reached its end; whoever asks first lets it run."""
+    logdir = session_folder / "finished" / "run"
+    logdir.parent.mkdir(exist_ok=True)
+    with open(logdir.parent / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (logdir / "rows.json").exists():
+            assert cli("train.py", *TINY, "--logdir", logdir) == 0
     return logdir
