@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -18,6 +19,8 @@ def run_script(main: Callable[[list[str]], int], *problems: type[Exception]) -> 
     A ValueError, an OSError or one of `problems` is one line on stderr and exit code 1.
     """
     with_huge_pages()
+    # ffmpeg's process is another program at once; jax warns of those that go on with its threads
+    warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
     try:
         sys.exit(main(sys.argv[1:]))
     except (ValueError, OSError, *problems) as error:
