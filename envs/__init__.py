@@ -4,8 +4,17 @@ from envs.dmc import DmcEnv
 from envs.foreign import ForeignEnv
 from envs.gl import video_available
 from envs.layout import Field
-from envs.registry import make, make_vec, register_all, tasks
+from envs.registry import make, make_vec, register_all, short_name, tasks
 
 register_all()
 
-__all__ = ["DmcEnv", "Field", "ForeignEnv", "make", "make_vec", "tasks", "video_available"]
+__all__ = [
+    "DmcEnv",
+    "Field",
+    "ForeignEnv",
+    "make",
+    "make_vec",
+    "short_name",
+    "tasks",
+    "video_available",
+]

@@ -48,7 +48,7 @@ def make(
     """
     if render_mode not in (None, "rgb_array"):  # before Gymnasium puts a wrapper around it
         raise ValueError(f"render_mode is {render_mode!r}; it must be None or 'rgb_array'")
-    name = task.removeprefix("envs:")
+    name = short_name(task)
     name = f"dmc/{name}-v0" if name in tasks() else name
     if name.startswith("dmc/") and name in gym.registry:
         kwargs: dict[str, Any] = {"obs": obs, "action_repeat": action_repeat, "size": size}
@@ -66,6 +66,13 @@ def make_vec(task: str, n: int, *, seed: int | None = None, **options: Any) -> g
     """`n` environments in one process; number i gets seed + i. `options` are those of `make`."""
     seeds = [None if seed is None else seed + i for i in range(n)]
     return gym.vector.SyncVectorEnv([partial(make, task, seed=s, **options) for s in seeds])
+
+
+def short_name(task: str) -> str:
+    """ "walker-walk" for each way of writing it; other environments' ids as they are."""
+    name = task.removeprefix("envs:")
+    suite_name = name.removeprefix("dmc/").removesuffix("-v0")
+    return suite_name if suite_name in tasks() else name
 
 
 def _unknown(task: str) -> str:

@@ -21,7 +21,9 @@ import numpy as np
 from tqdm import tqdm
 
 import envs
+from dreamer_h.config import flatten
 from dreamer_h.files import replacing
+from dreamer_h.guard import EnvironmentFault
 from dreamer_h.horizon import exchange, models, overview, transport
 from dreamer_h.horizon.budget import Budget
 from dreamer_h.horizon.compare import paired
@@ -47,7 +49,7 @@ from dreamer_h.horizon.scored_files import read_reports, rows, save
 from dreamer_h.horizon.simulator import Simulator
 from dreamer_h.horizon.yardsticks import YARDSTICKS
 from dreamer_h.presets import PRESETS, preset, with_settings
-from dreamer_h.train.load import load_agent, newest
+from dreamer_h.train.load import load_agent, load_config, newest
 from dreamer_h.train.policy import Snapshots
 from dreamer_h.train.runtime import run_script, use_compilation_cache
 from dreamer_h.train.state import Agent
@@ -75,9 +77,10 @@ def run_record(chosen: argparse.Namespace) -> None:
         return
     if chosen.task is None:
         raise ValueError("record needs --task, or --from-minari")
-    name = f"{chosen.task.replace('/', '-')}-{chosen.behaviour.partition(':')[0]}"
+    task = envs.short_name(chosen.task)
+    name = f"{task.replace('/', '-')}-{chosen.behaviour.partition(':')[0]}"
     folder = chosen.out or Path("data") / name
-    make_env = partial(envs.make, chosen.task, action_repeat=chosen.action_repeat)
+    make_env = partial(envs.make, task, action_repeat=chosen.action_repeat)
     env = make_env()
     action = int(np.prod(env.action_space.shape))
     env.close()
@@ -91,7 +94,7 @@ def run_record(chosen: argparse.Namespace) -> None:
             f"--behaviour is {chosen.behaviour}; it must be {', '.join(EXCITATIONS)} or agent:<run>"
         )
     plan = Plan(
-        chosen.task, chosen.behaviour, chosen.episodes, chosen.seed, chosen.tick,
+        task, chosen.behaviour, chosen.episodes, chosen.seed, chosen.tick,
         chosen.action_repeat, make_env, make_policy,
     )  # fmt: skip
     bar = partial(tqdm, total=chosen.episodes, unit="episode")
@@ -177,13 +180,15 @@ def run_score(chosen: argparse.Namespace) -> None:
         policies[f"{path.parents[1].name}/{path.stem}"] = partial(Snapshots, path)
     if chosen.answers:
         name, simulator = chosen.name or chosen.answers.stem, None
+        origin: dict[str, Any] = {"model": chosen.answers.name}
         answers = transport.read(chosen.answers, questions(bench))
     else:
-        name, simulator = found_simulator(chosen, bench)
+        name, simulator, origin = found_simulator(chosen, bench)
         answers = ask(simulator, questions(bench), seed=chosen.seed)
     bench = replace(bench, floor=floor_of(bench, chosen.jobs))
     scored = score(answers, bench)
     found = report(name, scored, yardstick_scores(bench), bench)
+    found["origin"] = origin | {"samples_seed": chosen.seed}
     save(chosen.out, found, scored, bench)
     with replacing(chosen.out / f"{name}.rows.json") as file:
         file.write(json.dumps(rows(found, chosen.seed), indent=1).encode())
@@ -193,27 +198,37 @@ def run_score(chosen: argparse.Namespace) -> None:
         save(chosen.out, found, scored, bench)
 
 
-def found_simulator(chosen: argparse.Namespace, bench: Benchmark) -> tuple[str, Simulator]:
-    """By the name of a yardstick, the folder of a fitted model, or the logdir of a run."""
+def found_simulator(
+    chosen: argparse.Namespace, bench: Benchmark
+) -> tuple[str, Simulator, dict[str, Any]]:
+    """By the name of a yardstick, the folder of a fitted model, or the logdir of a run.
+
+    Its name, itself, and what it was made with.
+    """
     name, recording, folder = chosen.model, bench.recording, Path(chosen.model)
+    origin: dict[str, Any] = {"model": name}
     if (folder / "model.json").exists():
         card, simulator = models.load(folder, recording, bench.scale)
         name = card.label
+        made = ("model", "seed", "budget", "config")
+        origin = {field: getattr(card, field) for field in made}
     elif (folder / "config.json").exists():
         name, simulator = folder.name, LatentSimulator(found_run(folder, recording).world)
+        config = load_config(folder)
+        origin = {"model": "run", "seed": config.seed, "config": flatten(config)}
     else:
         simulator = models.yardstick(name, recording, bench.scale)
     if chosen.damped:
         name = f"{name}_damped"
         simulator = Damped.fit(simulator, bench.calibration, bench.scale, samples=SAMPLES)
-    return chosen.name or name, simulator
+    return chosen.name or name, simulator, origin
 
 
 def found_run(folder: Path, recording: Recording) -> Agent:
     """The agent of a logdir. Raises ValueError where the run saw other things than recorded."""
     config, agent, manifest = load_agent(folder)
     about = {
-        "task": config.task,
+        "task": envs.short_name(config.task),
         "obs": config.obs,
         "action_repeat": config.action_repeat,
         "observation": list(manifest["observation"]["shape"]),
@@ -307,4 +322,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, EnvironmentFault)

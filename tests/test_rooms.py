@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     "types",
     "files",
+    "guard",
     "config",
     "presets",
     "nn",

@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 from dreamer_h.files import remove_stale, replacing
+from dreamer_h.guard import EnvironmentFault, checked_reset, checked_step
 from dreamer_h.horizon.parallel import Progress, spread
 from dreamer_h.horizon.recording import (
     Recording,
@@ -48,7 +49,8 @@ def record(plan: Plan, folder: Path, *, jobs: int, progress: Progress = iter) ->
     """Records what is missing of `plan` in `folder`.
 
     `progress` wraps the iterator over finished episodes. Raises ValueError for fewer than three
-    episodes, and for a folder that holds another plan.
+    episodes, and for a folder that holds another plan; EnvironmentFault, with the episode, where
+    the environment breaks its contract.
     """
     if plan.episodes < 3:
         raise ValueError(f"--episodes is {plan.episodes}; the three splits need at least 3")
@@ -63,6 +65,8 @@ def record(plan: Plan, folder: Path, *, jobs: int, progress: Progress = iter) ->
 
 def _claim(plan: Plan, folder: Path) -> None:
     path = folder / "plan.json"
+    if not path.exists() and (folder / "manifest.json").exists():
+        raise ValueError(f"{folder} holds what was not recorded here; give another --out")
     if path.exists() and (before := json.loads(path.read_text())) != plan.described():
         raise ValueError(f"{folder} holds a recording of {before}, not of {plan.described()}")
     with replacing(path) as file:
@@ -76,7 +80,11 @@ def _tools(plan: Plan) -> tuple[Plan, gym.Env, Policy]:
 def _record_episode(folder: Path, tools: tuple[Plan, gym.Env, Policy], number: int) -> int:
     plan, env, policy = tools
     env_seed, policy_seed = seeds(plan.seed, number)
-    save_episode(folder, number, play(env, policy, env_seed, policy_seed, plan.tick))
+    try:
+        arrays = play(env, policy, env_seed, policy_seed, plan.tick)
+    except EnvironmentFault as fault:
+        raise EnvironmentFault(f"{plan.task}, episode {number}: {fault}") from fault
+    save_episode(folder, number, arrays)
     return number
 
 
@@ -89,9 +97,12 @@ def seeds(seed: int, number: int) -> tuple[int, int]:
 def play(
     env: gym.Env, policy: Policy, env_seed: int, policy_seed: int, tick: int
 ) -> dict[str, np.ndarray]:
-    """One episode's arrays, with a moment at every multiple of `tick` where the task has them."""
+    """One episode's arrays, with a moment at every multiple of `tick` where the task has them.
+
+    Raises EnvironmentFault.
+    """
     bare: Any = env.unwrapped
-    obs, _ = env.reset(seed=env_seed)
+    obs = checked_reset(env, env_seed)
     policy.begin(policy_seed)
     rows: dict[str, list] = {"obs": [obs], "action": [], "reward": [0.0], "is_terminal": [False]}
     moments, ended = [], False
@@ -99,7 +110,7 @@ def play(
         if len(rows["action"]) % tick == 0 and hasattr(bare, "get_state"):
             moments.append(bare.get_state())
         action = policy.act(obs)
-        obs, reward, terminated, truncated, _ = env.step(action)
+        obs, reward, terminated, truncated = checked_step(env, action)
         for name, value in zip(rows, (obs, action, reward, terminated), strict=True):
             rows[name].append(value)
         ended = terminated or truncated

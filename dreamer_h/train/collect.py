@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtr
 
+from dreamer_h.guard import EnvironmentFault, checked_reset, checked_step
 from dreamer_h.replay.ring import Ring
 from dreamer_h.train.act import act, init_memory
-from dreamer_h.train.guard import EnvironmentFault, checked_reset, checked_step
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.train.state import Agent
 

@@ -8,8 +8,8 @@ import gymnasium as gym
 import numpy as np
 
 from dreamer_h.config import Config
+from dreamer_h.guard import EnvironmentFault, checked_reset, checked_step
 from dreamer_h.train.act import act, init_memory
-from dreamer_h.train.guard import EnvironmentFault, checked_reset, checked_step
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.train.state import Agent
 

@@ -94,3 +94,15 @@ def test_a_probe_runs_through_make():
     env.reset()
     rewards = [env.step(np.array([0.5], np.float32))[1:3] for _ in range(5)]
     assert rewards == [(1.0, False)] * 4 + [(1.0, True)]
+
+
+@pytest.mark.parametrize(
+    "written", ["walker-walk", "dmc/walker-walk-v0", "envs:dmc/walker-walk-v0"]
+)
+def test_a_task_has_one_short_name(written):
+    assert envs.short_name(written) == "walker-walk"
+
+
+def test_other_ids_stay_as_they_are():
+    assert envs.short_name("Pendulum-v1") == "Pendulum-v1"
+    assert envs.short_name("dmc/walker-wlk-v0") == "dmc/walker-wlk-v0"

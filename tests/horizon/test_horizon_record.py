@@ -2,10 +2,12 @@ import json
 from dataclasses import replace
 from functools import partial
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
 import envs
+from dreamer_h.guard import EnvironmentFault
 from dreamer_h.horizon.excitation import EXCITATIONS, Excited, Noise
 from dreamer_h.horizon.record import Plan, record
 from dreamer_h.horizon.recording import episode_path, load_recording, split_of
@@ -70,6 +72,32 @@ def test_another_plan_and_a_changed_file_are_refused(tmp_path):
         found.episode(2)
     with pytest.raises(ValueError, match="at least 3"):
         record(plan(episodes=2), tmp_path / "few", jobs=1)
+
+
+class Faulty(gym.Wrapper):
+    """Its tenth observation is not finite."""
+
+    def reset(self, **options):
+        self.count = 0
+        return self.env.reset(**options)
+
+    def step(self, action):
+        self.count += 1
+        obs, *rest = self.env.step(action)
+        return (obs * np.nan if self.count == 10 else obs), *rest
+
+
+def test_an_environment_that_breaks_its_contract_is_named(tmp_path):
+    faulty = plan(make_env=lambda: Faulty(envs.make(TASK, action_repeat=20)))
+    with pytest.raises(EnvironmentFault, match=f"{TASK}, episode 0: observation is not finite"):
+        record(faulty, tmp_path / "data", jobs=1)
+    assert not episode_path(tmp_path / "data", 0).exists()
+
+
+def test_what_was_not_recorded_is_not_recorded_over(tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(ValueError, match="not recorded here"):
+        record(plan(), tmp_path, jobs=1)
 
 
 def test_no_recording_has_a_plain_error(tmp_path):

@@ -26,6 +26,7 @@ def test_record_fit_score_and_compare(cli, data, tmp_path, capsys):
     report = json.loads((out / "mlp-0.json").read_text())
     assert report["horizons"] == [1, 2, 4, 8, 16, 32, 64]
     assert report["env_steps"][0] == 10 and report["seconds"][0] == pytest.approx(0.2)
+    assert report["origin"]["seed"] == 0 and report["origin"]["budget"]["updates"] == 20
     entry = report["metrics"]["nrmse_median"]["8"]
     assert entry["lo"] <= entry["value"] <= entry["hi"]
     assert report["floor"]["exact"] == 0.0 and "median" in report["floor"]["lyapunov"]
@@ -90,7 +91,8 @@ def test_a_trained_run_is_scored_and_recorded(cli, data, finished, tmp_path):
     assert "has task cartpole-balance, the recording" in str(cli(*other, finished))
     assert "has pendulum-swingup" in str(cli(*other, "linear", "--policy", finished))
     folder = tmp_path / "agent"
-    record = ("horizon.py", "record", "--task", "cartpole-balance", "--action-repeat", 4)
+    task = "envs:dmc/cartpole-balance-v0"  # the run's was written otherwise
+    record = ("horizon.py", "record", "--task", task, "--action-repeat", 4)
     behaviour = ("--behaviour", f"agent:{finished}", "--episodes", 24, "--jobs", 1)
     assert cli(*record, *behaviour, "--out", folder) == 0
     score = ("horizon.py", "score", "--data", folder, "--out", tmp_path / "out", "--jobs", 1)

@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from dreamer_h.train.guard import EnvironmentFault, checked_reset, checked_step
+from dreamer_h.guard import EnvironmentFault, checked_reset, checked_step
 
 
 class Says(gym.Env):
