@@ -55,6 +55,8 @@ class WorldConfig:
     selffed: int = 0
     """Agent steps of the simulator's own rollouts that its decoder and reward are held to, from
     every so manieth posterior of a window; 0 is none."""
+    selffed_paths: int = 1
+    """Own rollouts from each of these posteriors; several are judged together, by their CRPS."""
     unimix: float = 0.01
     """Share of the uniform distribution in every categorical."""
     free_nats: float = 1.0
@@ -204,7 +206,7 @@ def check(config: Config) -> None:
                 "checkpoint_keep", "failures", "replay.capacity", "replay.batch", "replay.length",
                 "replay.tick", "world.deter", "world.hidden", "world.units", "world.groups",
                 "world.blocks", "world.depth", "behaviour.units", "behaviour.layers",
-                "behaviour.imagine_length")  # fmt: skip
+                "behaviour.imagine_length", "world.selffed_paths")  # fmt: skip
     values = dict(_numbers(config))
     for name in positive:
         if values[name] < 1:

@@ -55,6 +55,7 @@ PRESETS: dict[str, Config] = {
             residual=True,
             learned_scale=True,
             selffed=8,
+            selffed_paths=2,
         ),
         behaviour=BehaviourConfig(
             units=64,
@@ -100,7 +101,9 @@ def preset(name: str, recipe: str | None = None, obs: str | None = None) -> Conf
     config = PRESETS[_known(name, PRESETS, "preset")]
     fixed = {} if recipe is None else RECIPES[_known(recipe, RECIPES, "recipe")]
     if "pixels" in (obs, fixed.get("obs")):
-        plain = replace(config.world, residual=False, learned_scale=False, selffed=0)
+        plain = replace(
+            config.world, residual=False, learned_scale=False, selffed=0, selffed_paths=1
+        )
         config = replace(config, obs="pixels", world=plain)
     for path, value in fixed.items():
         config = with_field(config, path, value)

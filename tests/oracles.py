@@ -18,6 +18,16 @@ def symexp(x):
     return np.vectorize(lambda v: math.copysign(math.expm1(abs(v)), v))(np.float64(x))
 
 
+def almost_fair_crps(samples, target, share=0.95):
+    """share x fair CRPS + (1 - share) x CRPS of M numbers: Lang et al. (2024), eq. 3 and 4."""
+    count = len(samples)
+    hit = sum(abs(x - target) for x in samples) / count
+    apart = sum(abs(x - other) for x in samples for other in samples)
+    fair = hit - apart / (2 * count * (count - 1))
+    plain = hit - apart / (2 * count**2)
+    return share * fair + (1 - share) * plain
+
+
 def softmax(logits):
     """Along the last axis."""
     logits = np.float64(logits)

@@ -37,6 +37,7 @@ def batch_losses(
         horizon=horizon,
         free_nats=config.free_nats,
         selffed=config.selffed,
+        paths=config.selffed_paths,
         key=key,
     )
     return jax.vmap(losses)(batch, jr.split(key, len(batch.mask)))
@@ -49,15 +50,16 @@ def world_losses(
     horizon: float,
     free_nats: float,
     selffed: int = 0,
+    paths: int = 1,
     key: PRNGKeyArray,
 ) -> tuple[dict[str, Float[Array, " T1"]], Latent, dict[str, Float[Array, " T1"]]]:
     """Losses of one window, its posteriors (T+1, ...), and entropies and KL for the log.
 
     `horizon` (agent steps) puts the discount 1 - 1/horizon into the continue target. The KL terms
     are summed over the groups and count only above `free_nats` a step. `selffed` adds the losses of
-    own rollouts of so many agent steps. Padding costs nothing, and neither do reward, continue and
-    KL at the window's first step, to which nothing led; nor does the reconstruction there, if the
-    latents carry the observation.
+    own rollouts of so many agent steps, `paths` from each start. Padding costs nothing, and neither
+    do reward, continue and KL at the window's first step, to which nothing led; nor does the
+    reconstruction there, if the latents carry the observation.
     """
     start_key, rollout_key = jr.split(key)
     latent = world.start(sequence, key=start_key)
@@ -89,7 +91,7 @@ def world_losses(
         "rep": jnp.where(arrived, representation, 0.0),
     }
     if selffed:
-        losses |= selffed_losses(world, sequence, latent, selffed, key=rollout_key)
+        losses |= selffed_losses(world, sequence, latent, selffed, paths, key=rollout_key)
     metrics = {
         "kl/0": kl,
         "prior_entropy": prior.entropy(),
@@ -99,12 +101,20 @@ def world_losses(
 
 
 def selffed_losses(
-    world: World, sequence: Sequence, latent: Latent, length: int, *, key: PRNGKeyArray
+    world: World,
+    sequence: Sequence,
+    latent: Latent,
+    length: int,
+    paths: int,
+    *,
+    key: PRNGKeyArray,
 ) -> dict[str, Float[Array, " T1"]]:
     """Losses of the simulator's own rollouts, each at the step that it should have foreseen.
 
     From the posteriors 0, length, 2 length, ... of a window under its actions (Talvitie 2017). The
-    posteriors are constants: what is taught is to go on from them.
+    posteriors are constants: what is taught is to go on from them. Several `paths` from the same
+    posterior are judged together, by the CRPS of their observations, which is least when they
+    spread as reality does; one alone is held to hit.
     """
     count = (len(sequence.mask) - 1) // length
     covered = count * length
@@ -115,15 +125,19 @@ def selffed_losses(
         path = world.imagine(latent, action, key=key).latent
         return jax.tree.map(lambda leaf: leaf[1:], path)
 
-    path = jax.vmap(rollout)(start, action, jr.split(key, count))
-    path = jax.tree.map(lambda leaf: leaf.reshape(covered, *leaf.shape[2:]), path)
+    side_by_side = jax.vmap(jax.vmap(rollout), in_axes=(None, None, 0))
+    path = side_by_side(start, action, jr.split(key, (paths, count)))
+    path = jax.tree.map(lambda leaf: leaf.reshape(paths, covered, *leaf.shape[3:]), path)
     prediction = world.decode(path)
     steps = slice(1, covered + 1)
     # a rollout that begins in the padding, or behind an end, foresees nothing
     seen = sequence.mask[steps]
+    obs = prediction.obs
+    judge = obs.ensemble_loss if paths > 1 else lambda target: obs.loss(target[None])[0]
+    reward = jnp.broadcast_to(sequence.reward[steps], (paths, covered))
     found = {
-        "selffed/recon": prediction.obs.loss(sequence.obs[steps]),
-        "selffed/reward": prediction.reward.loss(sequence.reward[steps]),
+        "selffed/recon": judge(sequence.obs[steps]),
+        "selffed/reward": prediction.reward.loss(reward).mean(0),
     }
     pad = lambda loss: jnp.pad(jnp.where(seen, loss, 0.0), (1, len(sequence.mask) - 1 - covered))
     return {name: pad(loss) for name, loss in found.items()}

@@ -223,3 +223,27 @@ def test_symlog_and_pixel_predictions_are_in_physical_units(normal):
     wanted = ((oracles.sigmoid(output) - np.float64(image) / 255) ** 2).sum((1, 2, 3))
     np.testing.assert_allclose(Pixels(output).loss(image), wanted, rtol=1e-5)
     np.testing.assert_allclose(Pixels(output).mean, 255 * oracles.sigmoid(output), rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_several_predictions_are_judged_by_their_almost_fair_crps(normal, count):
+    output, target, scale = normal(count, 3, 4), normal(3, 4, scale=5.0), normal(4)
+    wanted = oracles.almost_fair_crps(np.float64(output), oracles.symlog(target))
+    found = Symlog(output).ensemble_loss(target)
+    np.testing.assert_allclose(found, wanted.sum(-1), rtol=1e-4, atol=1e-5)
+    wanted = wanted / np.exp(np.float64(scale)) + np.float64(scale)
+    found = Symlog(output, scale).ensemble_loss(target)
+    np.testing.assert_allclose(found, wanted.sum(-1), rtol=1e-4, atol=1e-4)
+    image = jnp.asarray(255 * oracles.sigmoid(normal(2, 4, 4, 3)), jnp.uint8)
+    output = normal(count, 2, 4, 4, 3)
+    wanted = oracles.almost_fair_crps(oracles.sigmoid(output), np.float64(image) / 255)
+    found = Pixels(output).ensemble_loss(image)
+    np.testing.assert_allclose(found, wanted.sum((1, 2, 3)), rtol=1e-4)
+
+
+def test_two_predictions_are_best_when_they_spread_as_the_truth_does(seed):
+    rng = np.random.default_rng(seed)
+    truth = jnp.asarray(oracles.symexp(rng.normal(size=(20_000, 1))), jnp.float32)
+    noise = jnp.asarray(rng.normal(size=(2, 20_000, 1)), jnp.float32)
+    loss = {spread: Symlog(spread * noise).ensemble_loss(truth).mean() for spread in (0.6, 1, 1.5)}
+    assert min(loss, key=loss.__getitem__) == 1

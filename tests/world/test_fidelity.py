@@ -123,7 +123,7 @@ def test_an_episode_that_begins_in_a_window_has_nothing_before_it(world, window,
 def test_own_rollouts_are_held_to_what_they_should_have_foreseen(world, window, seed):
     key = jr.key(seed)
     latent = start(world, window, key)
-    found = jax.jit(lambda: selffed_losses(world, window, latent, 2, key=key))()
+    found = jax.jit(lambda: selffed_losses(world, window, latent, 2, 1, key=key))()
     for number, rollout_key in enumerate(jr.split(key, 2)):
         begin = 2 * number
         here = jax.tree.map(lambda leaf, t=begin: leaf[t], latent)
@@ -137,11 +137,30 @@ def test_own_rollouts_are_held_to_what_they_should_have_foreseen(world, window, 
     assert found["selffed/recon"][0] == 0
 
 
+def test_own_rollouts_in_pairs_are_judged_together(world, window, seed):
+    key = jr.key(seed)
+    latent = start(world, window, key)
+    found = jax.jit(lambda: selffed_losses(world, window, latent, T, 2, key=key))()
+    here = jax.tree.map(lambda leaf: leaf[0], latent)
+    said = []
+    for rollout_key in jr.split(key, (2, 1))[:, 0]:
+        path = imagine(world, here, window.action, rollout_key).latent
+        said.append(decode(world, jax.tree.map(lambda leaf: leaf[1:], path)))
+    assert np.abs(said[0].obs.output - said[1].obs.output).max() > 0  # each has draws of its own
+    truth = oracles.symlog(window.obs[1:])
+    wanted = oracles.almost_fair_crps(np.float64([p.obs.output for p in said]), truth)
+    scale = np.float64(said[0].obs.log_scale)
+    wanted = (wanted / np.exp(scale) + scale).sum(-1)
+    np.testing.assert_allclose(found["selffed/recon"][1:], wanted, rtol=2e-3, atol=1e-3)
+    wanted = np.mean([p.reward.loss(window.reward[1:]) for p in said], axis=0)
+    np.testing.assert_allclose(found["selffed/reward"][1:], wanted, rtol=1e-3)
+
+
 def test_own_rollouts_teach_to_go_on_and_not_where_to_begin(world, window, seed):
     def total(world):
         latent = world.start(window, key=jr.key(seed))
         return sum(
-            x.sum() for x in selffed_losses(world, window, latent, 2, key=jr.key(1)).values()
+            x.sum() for x in selffed_losses(world, window, latent, 2, 1, key=jr.key(1)).values()
         )
 
     gradient = jax.jit(jax.grad(total))(world)
@@ -151,7 +170,7 @@ def test_own_rollouts_teach_to_go_on_and_not_where_to_begin(world, window, seed)
         assert np.abs(moved).max() > 1e-6
     hidden = dataclasses.replace(window, mask=jnp.zeros(T + 1, bool))
     latent = start(world, window, jr.key(seed))
-    for loss in selffed_losses(world, hidden, latent, 2, key=jr.key(1)).values():
+    for loss in selffed_losses(world, hidden, latent, 2, 1, key=jr.key(1)).values():
         np.testing.assert_array_equal(loss, 0.0)
 
 
