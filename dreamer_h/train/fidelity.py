@@ -26,11 +26,13 @@ def measure(
 ) -> dict[str, np.ndarray] | None:
     """(H,) curves `crps_skill`, `nrmse` (median) and `radius` over one window an episode.
 
-    The episodes were never trained on; what they are held against is the replay's. None where
-    nothing can be said: no replayed episode, none long enough, nothing that moves.
+    The episodes were never trained on; what they are held against is the replay's. The curves reach
+    as far as half of the episodes, and the shorter ones are left out. None where nothing can be
+    said: no replayed episode, none long enough, nothing that moves.
     """
     replayed = list(replayed)[-KEPT:]
-    longest = min((len(episode.action) for episode in episodes), default=0) - CONTEXT
+    lengths = sorted(len(episode.action) for episode in episodes)
+    longest = (lengths[len(lengths) // 2] if lengths else 0) - CONTEXT
     horizons = [h for h in HORIZONS if h <= longest]
     if not replayed or not horizons:
         return None
@@ -38,7 +40,8 @@ def measure(
         scale = Scale.fit(replayed, layout)
     except ValueError:  # nothing that is seen ever changes: there is nothing to predict
         return None
-    places = [(number, episode, CONTEXT) for number, episode in enumerate(episodes)]
+    reach = [episode for episode in episodes if len(episode.action) >= CONTEXT + horizons[-1]]
+    places = [(number, episode, CONTEXT) for number, episode in enumerate(reach)]
     windows = cut(places, horizons[-1])
     simulators = {"world": LatentSimulator(world), "climate": Climatology.fit(replayed, scale)}
     found = {
@@ -54,7 +57,8 @@ def measure(
 
 
 def scalars(curves: dict[str, np.ndarray]) -> dict[str, float]:
-    """Of the table's horizons, and the accurate horizon in agent steps."""
+    """Of the table's horizons, and the accurate horizon in agent steps if there are windows enough
+    for a radius."""
     length = len(curves["nrmse"])
     found = {
         f"horizon/{name}/h{h}": float(curves[name][h - 1])
@@ -62,8 +66,10 @@ def scalars(curves: dict[str, np.ndarray]) -> dict[str, float]:
         for h in HORIZONS
         if h <= length
     }
-    accurate = trust.accurate(curves["radius"], TOLERANCE)
-    return found | {"horizon/trusted": float(trust.first_failure(accurate))}
+    if np.isfinite(curves["radius"]).any():
+        accurate = trust.accurate(curves["radius"], TOLERANCE)
+        found["horizon/trusted"] = float(trust.first_failure(accurate))
+    return found
 
 
 def picture(curves: dict[str, np.ndarray], dt: float) -> Figure:
