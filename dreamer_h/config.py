@@ -152,6 +152,9 @@ class Config:
     """Correlation of a collected action's noise with that of the agent step before."""
     seed: int = 0
     """Of everything random in the run."""
+    average: float = 0.0
+    """Decay per update of the agent's moving average, which acts and in whose world policies are
+    trained; 0 is none."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the networks' arithmetic; parameters, losses and returns stay float32. bfloat16 is for
     GPUs: it is slower than float32 on CPUs."""
@@ -233,7 +236,7 @@ def check(config: Config) -> None:
             raise ValueError(f"--{name} is {values[name]}; it is a share, at most 1")
     if behaviour.entropy_rate and not behaviour.entropy:
         raise ValueError("--behaviour.entropy is 0, from where no rate moves it; set it to 0.01")
-    for name in ("optimizer.decay", "optimizer.momentum"):
+    for name in ("optimizer.decay", "optimizer.momentum", "average"):
         if values[name] >= 1:
             raise ValueError(f"--{name} is {values[name]}; it must be below 1")
     if config.optimizer.clip == 0:

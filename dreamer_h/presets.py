@@ -36,12 +36,13 @@ PRESETS: dict[str, Config] = {
     "size400m": _sized(12288, 96),
     # Small and quick on two cores. What differs from DreamerV3 in kind, and why:
     # docs/decisions/001-cpu-preset.md, 004-bits-of-the-code.md,
-    # 006-carried-observations.md and 007-correlated-noise.md.
+    # 006-carried-observations.md, 007-correlated-noise.md and 009-moving-average.md.
     "cpu": Config(
         steps=100_000,
         envs=1,
         prefill=1_000,
         correlation=0.9,
+        average=0.99,
         replay=ReplayConfig(batch=16, length=16, ratio=128.0),
         world=WorldConfig(
             deter=128,

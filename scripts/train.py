@@ -73,7 +73,7 @@ def finish(trainer: Trainer) -> None:
     config, logdir = trainer.config, trainer.logdir
     film = config.video and envs.video_available()
     episodes, fps = play_held_out(
-        trainer.state.agent, config, trainer.make_env, config.eval_episodes, film=film
+        trainer.state.acting, config, trainer.make_env, config.eval_episodes, film=film
     )
     print(table(episodes))
     if film and episodes and episodes[0].frames is not None:

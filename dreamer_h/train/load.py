@@ -45,7 +45,7 @@ def load_agent(
             warnings.warn(f"{error}; the one before is used", stacklevel=2)
             reasons.append(str(error))
             continue
-        return config, state.agent, manifest
+        return config, state.acting, manifest
     raise CheckpointCorrupt("; ".join(reasons))
 
 
@@ -71,7 +71,7 @@ def load_snapshots(path: Path) -> list[tuple[Agent, int]]:
         if path.exists():
             manifest = read_manifest(path)
             like = _like(from_flat(manifest["config"]), manifest)
-            found.append((load(path, like)[0].agent, manifest["action"]))
+            found.append((load(path, like)[0].acting, manifest["action"]))
     if not found:
         raise ValueError(f"{folder} has no checkpoint; let the run train on first")
     return found

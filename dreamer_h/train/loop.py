@@ -68,7 +68,7 @@ class Trainer:
         self.collector = Collector(
             self.envs,
             self.ring,
-            self.state.agent,
+            self.state.acting,
             seed=config.seed,
             failures=config.failures,
             correlation=config.correlation,
@@ -141,7 +141,7 @@ class Trainer:
 
     def evaluate(self) -> None:
         """Evaluates the agent as it is, and keeps the rows for results."""
-        found = self.evaluator(self.state.agent, self.ring, self.counts)
+        found = self.evaluator(self.state.acting, self.ring, self.counts)
         if found:
             minutes = {"what": "minutes", "value": self.seconds / 60, "lo": None, "hi": None}
             found.append({**found[0], **minutes, "unit": "minutes"})
@@ -215,7 +215,7 @@ class Trainer:
 
     def _acting_agent(self) -> Any:
         # A copy: the update donates the original while the copy still acts.
-        return copied(self.state.agent)
+        return copied(self.state.acting)
 
     def _due(self, before: int) -> dict[str, bool]:
         def passed(every: int) -> bool:

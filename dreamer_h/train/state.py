@@ -31,6 +31,7 @@ class TrainState(eqx.Module):
     """
 
     agent: Agent
+    average: Agent | None  # moving average of the agent, where there is one
     slow_critic: Head
     statistics: Statistics
     optimizer: optax.OptState
@@ -38,6 +39,11 @@ class TrainState(eqx.Module):
     update: Int32[Array, ""]
     skipped: Int32[Array, ""]  # updates whose loss or gradient was not finite
     skipped_in_a_row: Int32[Array, ""]
+
+    @property
+    def acting(self) -> Agent:
+        """The agent that acts, is evaluated, and whose world policies are trained in."""
+        return self.agent if self.average is None else self.average
 
 
 def init_agent(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> Agent:
@@ -55,6 +61,7 @@ def init_state(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> TrainS
     zero = lambda: jnp.zeros((), jnp.int32)
     return TrainState(
         agent=agent,
+        average=jax.tree.map(jnp.copy, agent) if config.average else None,
         slow_critic=slow_critic,
         statistics=init_statistics(config),
         optimizer=optimizer(config).init(cast(optax.Params, agent)),

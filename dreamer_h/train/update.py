@@ -38,7 +38,7 @@ def make_update(config: Config) -> Callable[[TrainState, Sequence], tuple[TrainS
         key = jr.fold_in(jr.key(state.seed, impl="unsafe_rbg"), state.update)
         loss = jax.value_and_grad(total_loss, has_aux=True)
         (total, (statistics, metrics)), gradient = loss(
-            state.agent, state.slow_critic, state.statistics, batch, config, key=key
+            state.agent, state.average, state.slow_critic, state.statistics, batch, config, key=key
         )
         params = cast(optax.Params, state.agent)  # optax's types do not know modules
         steps, opt_state = chain.update(gradient, state.optimizer, params)
@@ -49,17 +49,18 @@ def make_update(config: Config) -> Callable[[TrainState, Sequence], tuple[TrainS
             replace_fn=lambda actor: jax.tree.map(slower, actor),
         )
         agent = jax.tree.map(jnp.add, state.agent, steps)
-        rate = config.behaviour.slow_rate
-        slow_critic = jax.tree.map(
-            lambda slow, fast: (1.0 - rate) * slow + rate * fast,
-            state.slow_critic,
-            agent.behaviour.critic,
-        )
+        slow_critic = moved(state.slow_critic, agent.behaviour.critic, config.behaviour.slow_rate)
+        average = state.average
+        if average is not None:
+            # at first a plain mean, which forgets the untrained agent at once
+            rate = jnp.maximum(1.0 - config.average, 1.0 / (state.update + 1.0))
+            average = moved(average, agent, rate)
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient)))
         finite = jnp.isfinite(total) & jnp.isfinite(norm)
         learned = dataclasses.replace(
             state,
             agent=agent,
+            average=average,
             slow_critic=slow_critic,
             statistics=statistics,
             optimizer=opt_state,
@@ -83,8 +84,14 @@ def make_update(config: Config) -> Callable[[TrainState, Sequence], tuple[TrainS
     return jax.jit(update, donate_argnums=0)
 
 
+def moved(average: T, towards: T, rate: float | Float[Array, ""]) -> T:
+    """A moving average after one more value."""
+    return jax.tree.map(lambda old, new: (1.0 - rate) * old + rate * new, average, towards)
+
+
 def total_loss(
     agent: Agent,
+    average: Agent | None,
     slow_critic: Head,
     statistics: Statistics,
     batch: Sequence,
@@ -92,23 +99,31 @@ def total_loss(
     *,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, ""], tuple[Statistics, Metrics]]:
-    """The weighted sum of all losses of a batch, the new statistics, and the metrics."""
+    """The weighted sum of all losses of a batch, the new statistics, and the metrics.
+
+    Imagination runs in the average's world, if there is an average.
+    """
     dtype = jnp.dtype(config.precision)
-    agent, slow_critic = in_precision(agent, dtype), in_precision(slow_critic, dtype)
+    agent, average, slow_critic = in_precision((agent, average, slow_critic), dtype)
     world, behaviour, chosen = agent.world, agent.behaviour, config.behaviour
-    posterior_key, imagine_key = jr.split(key)
+    posterior_key, average_key, imagine_key = jr.split(key, 3)
     size, times = batch.mask.shape
 
     losses, latents, seen = batch_losses(
         world, batch, config.world, horizon=chosen.horizon, key=posterior_key
     )
 
+    dream, seen_in_dream = world, latents
+    if average is not None:
+        dream, keys = average.world, jr.split(average_key, size)
+        observe = lambda sequence, key: dream.start(sequence, key=key)
+        seen_in_dream = jax.lax.stop_gradient(jax.vmap(observe)(batch, keys))
     # Imagination starts at every posterior but the first, whose memory is still empty.
     starts = jax.tree.map(
-        lambda leaf: leaf[:, 1:].reshape(size * (times - 1), *leaf.shape[2:]), latents
+        lambda leaf: leaf[:, 1:].reshape(size * (times - 1), *leaf.shape[2:]), seen_in_dream
     )
     rollout = imagine(
-        world,
+        dream,
         behaviour,
         starts,
         chosen.imagine_length,
