@@ -164,7 +164,7 @@ def random_return(make_env, seeds: list[int]) -> float:
 def test_a_short_run_swings_the_pole(tmp_path):
     make_env = partial(envs.make, SHORT.task, action_repeat=SHORT.action_repeat)
     trainer = toy.finish(Trainer(SHORT, tmp_path, make_env))
-    episodes, _ = play_held_out(trainer.state.agent, SHORT, make_env, 5)
+    episodes, _ = play_held_out(trainer.state.acting, SHORT, make_env, 5)
     random = random_return(make_env, [derive(SHORT.seed, Stream.TEST, 0, i) for i in range(5)])
     sampled = np.mean([episode.total for episode in episodes if episode.sampled])
     print(f"random {random:.0f}, sampled {sampled:.0f}")

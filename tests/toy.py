@@ -74,7 +74,7 @@ def config(*, replay: dict[str, Any] | None = None, **changes) -> Config:
     """200 agent steps in two environments, 10 episodes, 19 updates."""
     debug = preset("debug")
     chosen = {"task": "toy", "steps": 400, "prefill": 48, "eval_every": 0, "checkpoint_every": 100,
-              "log_every": 60} | changes  # fmt: skip
+              "log_every": 60, "average": 0.8} | changes  # fmt: skip
     return dataclasses.replace(
         debug, replay=dataclasses.replace(debug.replay, **replay or {}), **chosen
     )

@@ -19,6 +19,7 @@ from dreamer_h.train.update import make_update, total_loss
 
 FAST = OptimizerConfig(learning_rate=3e-3, warmup=1)
 CONFIG = tiny.config(optimizer=FAST)
+AVERAGED = dataclasses.replace(CONFIG, average=0.6)
 LOSSES = [f"world/{name}" for name in ("recon", "reward", "continue", "dyn", "rep")]
 LOSSES += [f"behaviour/{name}" for name in ("policy", "value", "replay_value")]
 
@@ -30,10 +31,10 @@ def fresh(config: Config = CONFIG, obs=tiny.STATE) -> TrainState:
     agent = eqx.tree_at(lambda a: a.world.reward, agent, tiny.peaked(agent.world.reward))
     critic = tiny.peaked(agent.behaviour.critic)
     agent = eqx.tree_at(lambda a: a.behaviour.critic, agent, critic)
+    average = agent if config.average else None
     zeros = lambda tree: jax.tree.map(jnp.zeros_like, tree)
     state = dataclasses.replace(
-        zeros(state), agent=agent, slow_critic=jax.tree.map(jnp.copy, critic),
-        seed=jnp.uint32(config.seed),
+        zeros(state), agent=agent, average=average, slow_critic=critic, seed=jnp.uint32(config.seed)
     )  # fmt: skip
     # no leaf may be another one's buffer: the update donates them
     return jax.tree.map(jnp.copy, state)
@@ -59,6 +60,11 @@ class Traced:
 @pytest.fixture(scope="module")
 def traced() -> Traced:
     return Traced(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def averaged() -> Traced:
+    return Traced(AVERAGED)
 
 
 def run(traced: Traced, updates: int, batches=tiny.batch):
@@ -141,6 +147,33 @@ def test_the_slow_critic_follows_the_critic_at_its_rate(traced):
     chex.assert_trees_all_close(state.slow_critic, wanted, rtol=1e-6, atol=1e-7)
 
 
+def test_without_an_average_the_agent_itself_acts(traced):
+    state = run(traced, 1)[0]
+    assert state.average is None and state.acting is state.agent
+
+
+def test_the_average_is_first_the_plain_mean_of_the_agents_and_then_moves_at_its_rate(averaged):
+    state, agents = fresh(AVERAGED), []
+    for i in range(4):
+        state, _ = averaged.update(state, tiny.batch(i))
+        agents.append(jax.tree.map(np.asarray, state.agent))
+    mean = jax.tree.map(lambda a, b: (a + b) / 2, *agents[:2])
+    # 1/3 is below 0.4
+    wanted = jax.tree.map(lambda m, c, d: 0.6 * (0.6 * m + 0.4 * c) + 0.4 * d, mean, *agents[2:])
+    chex.assert_trees_all_close(state.acting, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_average_is_still_where_an_update_is_skipped(averaged):
+    state = run(averaged, 2)[0]
+    before = jax.tree.map(np.asarray, state.average)
+    bad = tiny.batch(2)
+    state, _ = averaged.update(
+        state, dataclasses.replace(bad, obs=bad.obs.at[0, 1, 0].set(jnp.nan))
+    )
+    assert int(state.skipped) == 1
+    chex.assert_trees_all_equal(state.average, before)
+
+
 def test_metrics_are_finite_float32_scalars_named_by_their_room(traced):
     _, metrics = run(traced, 2)
     for name, value in metrics[1].items():
@@ -221,7 +254,8 @@ def slopes():
     config = tiny.config(behaviour=behaviour)
 
     def weighted(moved, statistics, batch, weights, key):
-        _, aux = total_loss(*moved, statistics, batch, config, key=key)
+        agent, slow_critic = moved
+        _, aux = total_loss(agent, None, slow_critic, statistics, batch, config, key=key)
         return sum(weights[name] * aux[1][name] for name in weights), aux
 
     compiled = jax.jit(jax.grad(weighted, has_aux=True))
@@ -252,6 +286,28 @@ def test_each_loss_moves_its_own_part_alone(slopes):
         critic_learns = ("behaviour/value", "behaviour/replay_value")
         assert still(critic) == (name not in critic_learns), name
     assert not still(world.encoder) and not still(world.level.cell)  # by the replayed value
+
+
+def test_policies_are_trained_in_the_world_of_the_average_which_learns_nothing_from_it():
+    state, batch, key = fresh(AVERAGED), tiny.batch(), jr.key(0)
+    other = jax.tree.map(lambda leaf: 1.1 * leaf, state.agent)
+    names = ("behaviour/policy", "world/recon", "behaviour/replay_value")
+
+    def losses(agent, average):
+        _, (_, metrics) = total_loss(
+            agent, average, state.slow_critic, state.statistics, batch, AVERAGED, key=key
+        )
+        return jnp.stack([metrics[name] for name in names])
+
+    compiled = jax.jit(losses)
+    base = compiled(state.agent, state.agent)
+    behaviour = eqx.tree_at(lambda a: a.behaviour, state.agent, other.behaviour)
+    chex.assert_trees_all_equal(compiled(state.agent, behaviour), base)  # its policy is not asked
+    moved = compiled(state.agent, other) - base
+    assert moved[0] and not moved[1:].any()
+
+    slopes = jax.jit(jax.grad(lambda *a: losses(*a)[0], argnums=(0, 1)))(state.agent, other)
+    assert still(slopes[1]) and still(slopes[0].world) and not still(slopes[0].behaviour.actor)
 
 
 def padded(seed=0):
