@@ -182,14 +182,14 @@ def test_old_episodes_leave_the_ring_and_the_disk(tmp_path):
 def test_acting_lags_behind_learning_by_eight_steps_at_most(tmp_path):
     first = lambda agent: np.array(jax.tree.leaves(agent)[0])
     acted, trainer = [], toy.trainer(tmp_path, checkpoint_every=10_000, log_every=10_000)
-    past = [first(trainer.state.agent)]
+    past = [first(trainer.state.acting)]
     step = trainer._step
 
     def watched(agent):
         step(agent)
         lags = [np.array_equal(first(agent), old) for old in reversed(past)]
         acted.append(lags.index(True))
-        past.append(first(trainer.state.agent))
+        past.append(first(trainer.state.acting))
 
     trainer._step = watched  # type: ignore[method-assign]
     toy.finish(trainer)

@@ -291,7 +291,7 @@ def test_each_loss_moves_its_own_part_alone(slopes):
 def test_policies_are_trained_in_the_world_of_the_average_which_learns_nothing_from_it():
     state, batch, key = fresh(AVERAGED), tiny.batch(), jr.key(0)
     other = jax.tree.map(lambda leaf: 1.1 * leaf, state.agent)
-    names = ("behaviour/policy", "world/recon", "behaviour/replay_value")
+    names = ("behaviour/policy", "world/recon", "world/dyn")
 
     def losses(agent, average):
         _, (_, metrics) = total_loss(
