@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+from dm_control.rl.control import PhysicsError
 
 from dreamer_h.files import replacing
 from dreamer_h.horizon.parallel import Progress, spread
@@ -185,15 +186,36 @@ def replay(
     start: np.ndarray | None = None,
     noise: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Observations (H, O) under actions (H, A), displaced at the start or by (H, V) on the way."""
+    """Observations (H, O) under actions (H, A), displaced at the start or by (H, V) on the way.
+
+    A displacement that the physics cannot go on from is left out. Where it fails all the same, the
+    observation stays what it was.
+    """
     physics.restore(moment)
+    undisplaced, seen = moment, []
     if start is not None:
         physics.nudge(start)
-    seen = []
     for t, chosen in enumerate(action):
-        obs, _ = physics.step(chosen)
+        try:
+            obs = stepped(physics, chosen, undisplaced)
+        except PhysicsError:
+            if not seen:
+                raise
+            return np.stack(seen + [seen[-1]] * (len(action) - t))
+        undisplaced = None if noise is None else physics.moment()
         seen.append(obs if noise is None else physics.nudge(noise[t]))
     return np.stack(seen)
+
+
+def stepped(physics: Physics, action: np.ndarray, undisplaced: Moment | None) -> np.ndarray:
+    """The observation (O,) after a step, or after that from the undisplaced moment if it fails."""
+    try:
+        return physics.step(action)[0]
+    except PhysicsError:
+        if undisplaced is None:
+            raise
+        physics.restore(undisplaced)
+        return physics.step(action)[0]
 
 
 def in_float32(moment: Moment) -> Moment:
@@ -214,7 +236,7 @@ def lyapunov(
 ) -> float:
     """Largest exponent, 1/s: a copy follows at SEPARATION and is drawn back at every step.
 
-    NaN for windows that end within the burn-in.
+    NaN for windows that end within the burn-in, or where the copy breaks the physics.
     """
     moves = std > 0
     unit = np.where(moves, std, 1.0)
@@ -228,7 +250,10 @@ def lyapunov(
         physics.step(chosen)
         following, here = physics.moment(), physics.place()
         physics.restore(copy)
-        physics.step(chosen)
+        try:
+            physics.step(chosen)
+        except PhysicsError:
+            return float("nan")
         away = np.where(moves, physics.displacement(here) / unit, 0.0)
         distance = np.linalg.norm(away)
         if not 0 < distance < np.inf:

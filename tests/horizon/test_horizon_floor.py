@@ -3,6 +3,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from dm_control.rl.control import PhysicsError
 
 import envs
 from dreamer_h.horizon.excitation import Excited
@@ -11,6 +12,7 @@ from dreamer_h.horizon.floor import (
     deviations,
     lyapunov,
     measured,
+    replay,
     saturation,
     state_std,
 )
@@ -135,6 +137,33 @@ class Doubling:
     def nudge(self, by):
         self.x = self.x + by
         return self.x
+
+
+class Brittle(Doubling):
+    """Breaks wherever it is beyond its bounds when it should step."""
+
+    def step(self, action):
+        if abs(self.x).max() > 1.0:
+            self.x = np.full_like(self.x, np.nan)
+            raise PhysicsError("broken")
+        return super().step(action)
+
+
+def test_a_displacement_that_breaks_the_physics_is_left_out():
+    physics, start = Brittle(0.0, 0.05), {"x": np.array([0.5, 0.5])}
+    noise = np.zeros((4, 2))
+    noise[1], noise[2] = 0.2, 2.0
+    found = replay(physics, start, np.zeros((4, 1)), noise=noise)
+    # seen, but not gone on from
+    np.testing.assert_allclose(found[:, 0], [0.5, 0.7, 2.7, 0.7])
+    found = replay(physics, start, np.zeros((4, 1)), start=np.array([2.0, 0.0]))
+    np.testing.assert_allclose(found[:, 0], 0.5)
+
+
+def test_physics_that_breaks_all_the_same_stays_where_it_was():
+    physics, start = Brittle(np.log(2) / 0.05, 0.05), {"x": np.array([0.3, 0.1])}
+    found = replay(physics, start, np.zeros((4, 1)), noise=np.zeros((4, 2)))
+    np.testing.assert_allclose(found[:, 0], [0.6, 1.2, 1.2, 1.2])
 
 
 @pytest.mark.parametrize("rate", [-0.5, 0.0, 1.5])
