@@ -76,6 +76,49 @@ class WorldConfig:
 
 
 @dataclass(frozen=True)
+class JumpConfig:
+    """Sizes and losses of the levels above the lowest, each of which jumps."""
+
+    deter: int = 128
+    """Width of a level's deterministic memory."""
+    hidden: int = 64
+    """Width inside its recurrent cell, its prior and its posterior."""
+    units: int = 64
+    """Width of its heads."""
+    groups: int = 8
+    """Categoricals of its own code; 0 is none: the memory alone tells the next anchor."""
+    classes: int = 4
+    """Classes of each categorical."""
+    chunk: Literal["actions", "anchored", "flat"] = "actions"
+    """How a jump reads its actions: a recurrence over them alone, side by side for all jumps; one
+    that starts from the anchor; or all of them at once."""
+    chunk_units: int = 64
+    """Width of what a jump knows of its actions."""
+    macro: float = 0.5
+    """Share of the jumps in training that know their macro code only."""
+    selffed: int = 4
+    """Jumps in a row that are taught on the level's own predictions; 0 is none."""
+    selffed_warmup: int = 1000
+    """Updates until the last of them counts fully."""
+    free_nats: float = 1.0
+    """Nats a jump below which the KL terms teach nothing."""
+    dyn_scale: float = 1.0
+    """Weight of the KL that moves the prior."""
+    rep_scale: float = 0.1
+    """Weight of the KL that moves the posterior."""
+    selffed_scale: float = 1.0
+    """Weight of the losses along own jumps."""
+    reanchor: float = 0.5
+    """Share of the own rollouts of the level below that start from predicted anchors."""
+    distil_scale: float = 0.1
+    """Weight of what the level below teaches about actions that were not taken there."""
+    distil_warmup: int = 1000
+    """Updates before it begins."""
+    rate: float = 1.0
+    """Step size of the levels above the lowest, as a share of everything else's."""
+
+
+@dataclass(frozen=True)
 class BehaviourConfig:
     """The actor-critic that is trained inside the simulator."""
 
@@ -152,6 +195,10 @@ class Config:
     """Correlation of a collected action's noise with that of the agent step before."""
     seed: int = 0
     """Of everything random in the run."""
+    levels: int = 1
+    """Levels of the simulator; those above the lowest jump."""
+    strides: str = "8,8"
+    """Steps of the level below that a jump of level 1, 2, … covers; what is not needed is left."""
     average: float = 0.0
     """Decay per update of the agent's moving average, which acts and in whose world policies are
     trained; 0 is none."""
@@ -175,11 +222,22 @@ class Config:
     is not finite, after which the run saves and stops."""
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     world: WorldConfig = field(default_factory=WorldConfig)
+    jump: JumpConfig = field(default_factory=JumpConfig)
     behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self):
         check(self)
+
+    @property
+    def jumps(self) -> tuple[int, ...]:
+        """Agent steps of a jump of each level above the lowest."""
+        return self.strides_of(self.levels)
+
+    def strides_of(self, levels: int) -> tuple[int, ...]:
+        """Agent steps of a jump of each upper level, if there were so many levels."""
+        ratios = [int(ratio) for ratio in self.strides.split(",")]
+        return tuple(math.prod(ratios[: i + 1]) for i in range(levels - 1))
 
     @property
     def updates_per_agent_step(self) -> float:
@@ -209,7 +267,8 @@ def check(config: Config) -> None:
                 "checkpoint_keep", "failures", "replay.capacity", "replay.batch", "replay.length",
                 "replay.tick", "world.deter", "world.hidden", "world.units", "world.groups",
                 "world.blocks", "world.depth", "behaviour.units", "behaviour.layers",
-                "behaviour.imagine_length", "world.selffed_paths")  # fmt: skip
+                "behaviour.imagine_length", "world.selffed_paths", "levels", "jump.deter",
+                "jump.hidden", "jump.units", "jump.chunk_units")  # fmt: skip
     values = dict(_numbers(config))
     for name in positive:
         if values[name] < 1:
@@ -219,8 +278,10 @@ def check(config: Config) -> None:
             f"--world.deter {world.deter} is not a multiple of --world.blocks {world.blocks}; "
             f"set --world.deter to {_multiples(world.deter, world.blocks)}"
         )
-    if world.classes < 2:
-        raise ValueError(f"--world.classes is {world.classes}; a categorical needs at least 2")
+    for name in ("world.classes", "jump.classes"):
+        if values[name] < 2:
+            raise ValueError(f"--{name} is {values[name]}; a categorical needs at least 2")
+    check_levels(config)
     for name, bins in (("world.bins", world.bins), ("behaviour.bins", behaviour.bins)):
         if bins < 3 or bins % 2 == 0:
             raise ValueError(f"--{name} is {bins}; set it to an odd number from 3 on, like 255")
@@ -231,7 +292,14 @@ def check(config: Config) -> None:
         )
     if behaviour.horizon <= 1.0:
         raise ValueError(f"--behaviour.horizon is {behaviour.horizon}; it must be above 1")
-    for name in ("world.unimix", "behaviour.lambda_", "behaviour.slow_rate", "correlation"):
+    for name in (
+        "world.unimix",
+        "behaviour.lambda_",
+        "behaviour.slow_rate",
+        "correlation",
+        "jump.macro",
+        "jump.reanchor",
+    ):
         if values[name] > 1:
             raise ValueError(f"--{name} is {values[name]}; it is a share, at most 1")
     if behaviour.entropy_rate and not behaviour.entropy:
@@ -258,6 +326,35 @@ def check(config: Config) -> None:
     if config.obs == "pixels" and config.size % 16:
         raise ValueError(
             f"--size {config.size} is not a multiple of 16; set it to {_multiples(config.size, 16)}"
+        )
+
+
+def check_levels(config: Config) -> None:
+    """Raises ValueError for levels that do not fit each other or the windows."""
+    ratios = config.strides.split(",")
+    if not all(ratio.isdigit() and int(ratio) > 1 for ratio in ratios):
+        raise ValueError(f"--strides is {config.strides!r}; needed are numbers from 2 on, like 8,8")
+    if config.levels - 1 > len(ratios):
+        raise ValueError(
+            f"--levels {config.levels} needs {config.levels - 1} strides, --strides has "
+            f"{config.strides}; set --strides to {','.join(['8'] * (config.levels - 1))}"
+        )
+    for level, steps in enumerate(config.jumps, 1):
+        if config.replay.length % steps:
+            raise ValueError(
+                f"a jump of level {level} covers {steps} agent steps, which does not divide "
+                f"--replay.length {config.replay.length}; set that to "
+                f"{_multiples(config.replay.length, steps)}, or fewer --levels"
+            )
+    if config.jumps and config.replay.length < 2 * config.jumps[-1]:
+        raise ValueError(
+            f"--replay.length {config.replay.length} holds one jump of level {config.levels - 1}; "
+            f"a level learns from two in a row: set it to {2 * config.jumps[-1]}, or fewer --levels"
+        )
+    if config.levels > 1 and config.world.selffed not in (0, config.jumps[0]):
+        raise ValueError(
+            f"--world.selffed is {config.world.selffed}; with levels the lowest one's own rollouts "
+            f"fill a jump: set it to {config.jumps[0]}, or to 0"
         )
 
 
@@ -314,6 +411,7 @@ def from_flat(flat: dict[str, Any]) -> Config:
     classes = {
         "replay": ReplayConfig,
         "world": WorldConfig,
+        "jump": JumpConfig,
         "behaviour": BehaviourConfig,
         "optimizer": OptimizerConfig,
     }

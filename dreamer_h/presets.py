@@ -8,6 +8,7 @@ from typing import Any
 from dreamer_h.config import (
     BehaviourConfig,
     Config,
+    JumpConfig,
     OptimizerConfig,
     ReplayConfig,
     WorldConfig,
@@ -17,10 +18,14 @@ from dreamer_h.config import (
 
 
 def _sized(deter: int, classes: int, **changes: Any) -> Config:
-    """DreamerV3's rule for its sizes: hidden = units = deter / 8, depth = classes."""
+    """DreamerV3's rule for its sizes: hidden = units = deter / 8, depth = classes.
+
+    Levels above the lowest are ours, and half as wide.
+    """
     units = deter // 8
     return Config(
         world=WorldConfig(deter=deter, hidden=units, units=units, classes=classes, depth=classes),
+        jump=JumpConfig(deter=deter // 2, hidden=units, units=units, chunk_units=units),
         behaviour=BehaviourConfig(units=units),
         **changes,
     )
@@ -58,6 +63,7 @@ PRESETS: dict[str, Config] = {
             selffed=8,
             selffed_paths=2,
         ),
+        jump=JumpConfig(deter=64, hidden=32, units=64, chunk_units=32),
         behaviour=BehaviourConfig(
             units=64,
             layers=2,
@@ -83,6 +89,7 @@ PRESETS: dict[str, Config] = {
         video=False,
         replay=ReplayConfig(capacity=5_000, batch=4, length=16, ratio=8.0),
         world=WorldConfig(deter=32, hidden=16, units=16, groups=4, classes=4, blocks=4, depth=2),
+        jump=JumpConfig(deter=16, hidden=16, units=16, groups=4, chunk_units=16),
         behaviour=BehaviourConfig(units=16, layers=1, imagine_length=5),
     ),
 }
@@ -109,6 +116,24 @@ def preset(name: str, recipe: str | None = None, obs: str | None = None) -> Conf
     for path, value in fixed.items():
         config = with_field(config, path, value)
     return config
+
+
+def with_levels(config: Config, levels: int, strides: str) -> Config:
+    """The config with so many levels: windows hold four jumps of the topmost one, a batch as many
+    steps as before, and own rollouts of the lowest level fill a jump."""
+    if levels == 1:
+        return replace(config, strides=strides)
+    jumps = replace(config, levels=1, strides=strides).strides_of(levels)
+    replay, world = config.replay, config.world
+    length = max(replay.length, 4 * jumps[-1])
+    batch = max(1, replay.batch * replay.length // length)
+    return replace(
+        config,
+        levels=levels,
+        strides=strides,
+        replay=replace(replay, length=length, batch=batch),
+        world=replace(world, selffed=jumps[0] if world.selffed else 0),
+    )
 
 
 def check_recipe(config: Config, recipe: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, Int32, Shaped
 
 if TYPE_CHECKING:
     Leaf = Any
@@ -58,11 +58,40 @@ class Latent(eqx.Module):
         return jnp.concatenate(parts, axis=-1)
 
 
+class Stack(eqx.Module):
+    """The state of a simulator with levels: a latent of each, and where each is in its jump.
+
+    A segment ends and the next begins when the step *after* its last one is taken: until then the
+    lowest level's memory of the way is kept, and heads and policies read it.
+    """
+
+    ground: Latent  # of level 0
+    here: Float[Array, "*B G C"]  # logits of the code that an anchor at this moment would have
+    above: tuple[Latent, ...]  # of levels 1, 2, …: where their jumps began; `obs` is the anchor
+    chunks: tuple[Float[Array, "*B _"], ...]  # what they know of the actions since
+    steps: Int32[Array, "*B"]  # observations and own steps since the episode began; 0 is none
+    embedding: Float[Array, "*B E"] | None  # of the last image: two of them show velocity
+
+    @property
+    def features(self) -> Float[Array, "*B F"]:
+        """What heads and policies read: those of level 0."""
+        return self.ground.features
+
+    @property
+    def deter(self) -> Float[Array, "*B D"]:
+        return self.ground.deter
+
+    @property
+    def code(self) -> Float[Array, "*B G C"]:
+        return self.ground.code
+
+
 class Imagined(eqx.Module):
     """H agent steps without observations. Index 0 is the start; `action[t]` leads to t+1."""
 
-    latent: Latent  # (H+1, ...)
+    latent: Latent | Stack  # (H+1, ...)
     action: Float[Array, "*B H A"]
+    waypoints: tuple[Latent, ...] = ()  # of each level that jumped: (N+1, ...), from its first on
 
 
 Moment = dict[str, np.ndarray]  # everything that the real future depends on; float64 and more

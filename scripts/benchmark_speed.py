@@ -28,7 +28,7 @@ from dreamer_h.train.runtime import run_script
 from dreamer_h.train.state import TrainState, init_state
 from dreamer_h.train.update import in_precision, make_update
 from dreamer_h.types import Sequence
-from dreamer_h.world.losses import batch_losses
+from dreamer_h.world.objective import batch_losses
 
 
 def random_batch(config: Config, obs: int, action: int) -> Sequence:
@@ -79,9 +79,7 @@ def time_parts(
     key = jr.key(0, impl="unsafe_rbg")  # as in the update
 
     def world(model, batch):
-        losses, latents, _ = batch_losses(
-            model, batch, config.world, horizon=chosen.horizon, key=key
-        )
+        losses, latents, _ = batch_losses(model, batch, config, update=jnp.int32(0), key=key)
         starts = jax.tree.map(lambda leaf: leaf[:, 1:].reshape(-1, *leaf.shape[2:]), latents)
         return total(losses), starts
 

@@ -48,7 +48,7 @@ from dreamer_h.horizon.score import (
 from dreamer_h.horizon.scored_files import read_reports, rows, save
 from dreamer_h.horizon.simulator import Simulator
 from dreamer_h.horizon.yardsticks import YARDSTICKS
-from dreamer_h.presets import PRESETS, preset, with_settings
+from dreamer_h.presets import PRESETS, preset, with_levels, with_settings
 from dreamer_h.train.load import load_agent, load_config, newest
 from dreamer_h.train.policy import Snapshots
 from dreamer_h.train.runtime import run_script, use_compilation_cache
@@ -112,6 +112,7 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--minutes", type=float, help="budget in minutes of this machine")
     parser.add_argument("--preset", help=f"of worlds (cpu): {', '.join(PRESETS)}")
+    parser.add_argument("--strides", default="8,8", help="of levels above the lowest")
     parser.add_argument(
         "--set", nargs="+", metavar="PATH=VALUE", help="fields of the world's config"
     )
@@ -136,7 +137,9 @@ def run_fit(chosen: argparse.Namespace) -> None:
 
     config = None
     if chosen.model in models.WORLDS or chosen.preset or chosen.set:  # others refuse a config
-        config = with_settings(preset(chosen.preset or "cpu"), chosen.set or [])
+        config = preset(chosen.preset or "cpu")
+        config = with_levels(config, models.WORLDS.get(chosen.model, 1), chosen.strides)
+        config = with_settings(config, chosen.set or [])
         config = replace(config, task=recording.task)
     models.fit(chosen.model, recording, budget, shown(), config, folder, seed=chosen.seed)
     bar.close()
@@ -151,6 +154,9 @@ def add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="of the model in the results; default is its own")
     parser.add_argument(
         "--damped", action="store_true", help="shrunk towards the mean: flat_damped"
+    )
+    parser.add_argument(
+        "--fast", action="store_true", help="levels jump from the start, not from their crossover"
     )
     parser.add_argument(
         "--policy", type=Path, nargs="+", default=[],
@@ -218,6 +224,11 @@ def found_simulator(
         origin = {"model": "run", "seed": config.seed, "config": flatten(config)}
     else:
         simulator = models.yardstick(name, recording, bench.scale)
+    if chosen.fast:
+        if not isinstance(simulator, LatentSimulator) or not simulator.crossovers:
+            raise ValueError(f"--fast needs a model with levels; {name} has none")
+        name = f"{name}_fast"
+        simulator = replace(simulator, crossovers=(0,) * len(simulator.crossovers))
     if chosen.damped:
         name = f"{name}_damped"
         simulator = Damped.fit(simulator, bench.calibration, bench.scale, samples=SAMPLES)

@@ -16,7 +16,7 @@ import tyro
 import envs
 from dreamer_h.config import Config, flatten
 from dreamer_h.files import replacing
-from dreamer_h.presets import PRESETS, RECIPES, check_recipe, preset
+from dreamer_h.presets import PRESETS, RECIPES, check_recipe, preset, with_levels
 from dreamer_h.train.collect import KeepsFailing
 from dreamer_h.train.evaluate import play_held_out, table
 from dreamer_h.train.interrupt import Interrupt
@@ -32,8 +32,11 @@ def parse(arguments: list[str]) -> tuple[Config, Path]:
     first.add_argument("--recipe", default=None)
     first.add_argument("--logdir", default=None)
     first.add_argument("--obs", default=None)
+    first.add_argument("--levels", type=int, default=1)
+    first.add_argument("--strides", default="8,8")
     chosen, rest = first.parse_known_args(arguments)
     default = preset(chosen.preset, chosen.recipe, chosen.obs)
+    default = with_levels(default, chosen.levels, chosen.strides)
     if chosen.obs is not None:
         rest += ["--obs", chosen.obs]
     config = tyro.cli(
@@ -42,7 +45,8 @@ def parse(arguments: list[str]) -> tuple[Config, Path]:
         args=rest,
         prog="python scripts/train.py",
         description=f"{__doc__}\n\nBeside the flags below: --preset {{{','.join(PRESETS)}}}, "
-        f"--recipe {{{','.join(RECIPES)}}}, --logdir FOLDER (default runs/<task>-<seed>).",
+        f"--recipe {{{','.join(RECIPES)}}}, --logdir FOLDER (default runs/<task>-<seed>). "
+        "With --levels 2 the replay's windows hold four jumps, unless --replay.length is given.",
         config=(tyro.conf.FlagConversionOff, tyro.conf.ConsolidateSubcommandArgs),
     )
     if chosen.recipe is not None:

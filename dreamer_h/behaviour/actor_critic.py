@@ -12,9 +12,9 @@ from dreamer_h.behaviour.returns import lambda_return
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.nn.distributions import BoundedNormal, TwoHot
 from dreamer_h.nn.recurrent import frugal
-from dreamer_h.types import Latent, Sequence
+from dreamer_h.types import Latent, Sequence, Stack
 from dreamer_h.world.heads import Head
-from dreamer_h.world.world import World
+from dreamer_h.world.hierarchy import AnyWorld
 
 stop = jax.lax.stop_gradient
 
@@ -54,9 +54,9 @@ class Rollout(eqx.Module):
 
 
 def imagine(
-    world: World,
+    world: AnyWorld,
     behaviour: ActorCritic,
-    start: Latent,
+    start: Latent | Stack,
     length: int,
     *,
     gradient: Literal["reinforce", "dynamics"],
@@ -71,7 +71,7 @@ def imagine(
     world, critic = stop(world), stop(behaviour.critic)
     actor = behaviour.actor if gradient == "dynamics" else stop(behaviour.actor)
 
-    def step(latent: Latent, key: PRNGKeyArray):
+    def step(latent: Latent | Stack, key: PRNGKeyArray):
         act_key, world_key = jr.split(key)
         features = latent.features
         action = BoundedNormal.from_outputs(actor(features)).sample(act_key)

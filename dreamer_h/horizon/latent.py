@@ -1,6 +1,6 @@
 """Our own simulator as a `Simulator`: samples of its latent paths, decoded."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -9,29 +9,32 @@ import jax.random as jr
 import numpy as np
 
 from dreamer_h.horizon.simulator import Context, Forecast
-from dreamer_h.types import Latent, Sequence
-from dreamer_h.world.world import World
+from dreamer_h.types import Latent, Sequence, Stack
+from dreamer_h.world.hierarchy import AnyWorld, Hierarchy
 
 
 @dataclass(frozen=True)
 class LatentSimulator:
-    """Uses the world through its verbs only: `start`, `step` and `decode`.
+    """Uses the world through its verbs only: `start`, `imagine`, `step` and `decode`.
 
     Every window and every sample has a stream of randomness of its own (threefry), so the number of
     windows scored together changes nothing.
     """
 
-    world: World
+    world: AnyWorld
+    crossovers: tuple[int | None, ...] = ()  # agent steps from which each upper level jumps
 
-    def start(self, context: Context, *, seed: int) -> Latent:
+    def start(self, context: Context, *, seed: int) -> Latent | Stack:
         """The posterior (W, ...) behind the context; samples of `imagine` share its memory."""
         return _start(self.world, context.obs, context.action, seed)
 
-    def imagine(self, state: Latent, action: np.ndarray, samples: int, *, seed: int) -> Forecast:
-        obs, reward = _imagine(self.world, state, action, samples, seed)
+    def imagine(
+        self, state: Latent | Stack, action: np.ndarray, samples: int, *, seed: int
+    ) -> Forecast:
+        obs, reward = _imagine(self.world, state, action, samples, seed, self.crossovers)
         return Forecast(np.asarray(obs), np.asarray(reward))
 
-    def step(self, state: Latent, action: np.ndarray, *, seed: int):
+    def step(self, state: Latent | Stack, action: np.ndarray, *, seed: int):
         state, obs, reward = _step(self.world, state, action, seed)
         return state, np.asarray(obs), np.asarray(reward)
 
@@ -61,26 +64,25 @@ def _start(world, obs, action, seed):
     return jax.vmap(one)(obs, action, _keys(seed, 1, len(obs))[0])
 
 
-@partial(jax.jit, static_argnames="samples")
-def _imagine(world, latent, action, samples, seed):
+AT_ONCE = 5  # samples side by side: more of them take memory and no less time
+
+
+@partial(jax.jit, static_argnames=("samples", "crossovers"))
+def _imagine(world, latent, action, samples, seed, crossovers):
     action = jnp.asarray(action)
+    # a single level has nothing to hand over to
+    how = {"crossovers": crossovers} if isinstance(world, Hierarchy) else {}
 
     def path(latent, action, key):
         code_key, key = jr.split(key)
         # the last observation leaves the code uncertain: each sample starts from its own draw
-        code = world.level.code(latent.logits).sample(code_key).astype(latent.code.dtype)
-        latent = replace(latent, code=code)
+        latent = world.redrawn(latent, key=code_key)
+        imagined = world.imagine(latent, action, key=key, **how).latent
+        prediction = world.decode(jax.tree.map(lambda leaf: leaf[1:], imagined))
+        return prediction.obs.mean, prediction.reward.mean
 
-        def step(latent, inputs):
-            now, step_key = inputs
-            latent = world.step(latent, now, key=step_key)
-            prediction = world.decode(latent)
-            return latent, (prediction.obs.mean, prediction.reward.mean)
-
-        return jax.lax.scan(step, latent, (action, jr.split(key, len(action))))[1]
-
-    windows = jax.vmap(path)
-    return jax.vmap(lambda keys: windows(latent, action, keys))(_keys(seed, samples, len(action)))
+    windows = lambda keys: jax.vmap(path)(latent, action, keys)
+    return jax.lax.map(windows, _keys(seed, samples, len(action)), batch_size=AT_ONCE)
 
 
 @jax.jit

@@ -3,7 +3,7 @@
 import difflib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,20 @@ import numpy as np
 
 from dreamer_h.config import Config, flatten, from_flat
 from dreamer_h.files import replacing
-from dreamer_h.horizon import network, offline
+from dreamer_h.horizon import crossover, network, offline
 from dreamer_h.horizon.budget import Budget
+from dreamer_h.horizon.crossover import Crossover
 from dreamer_h.horizon.latent import LatentSimulator
 from dreamer_h.horizon.recording import Recording
 from dreamer_h.horizon.scale import Scale
-from dreamer_h.horizon.simulator import Simulator
+from dreamer_h.horizon.simulator import SAMPLES, Simulator
+from dreamer_h.horizon.windows import choose, longest_horizon
 from dreamer_h.horizon.yardsticks import YARDSTICKS
+from dreamer_h.world.hierarchy import Hierarchy
 
 # members, and agent steps of their own rollouts in training
 NETWORKS = {"mlp": (1, 1), "mlp_selffed": (1, 8), "ensemble": (5, 8)}
-WORLDS = ("flat",)
+WORLDS = {"flat": 1, "levels2": 2, "levels3": 3}  # levels
 FITTED = (*NETWORKS, *WORLDS, *YARDSTICKS)
 
 
@@ -37,8 +40,9 @@ class Card:
     seed: int
     budget: dict[str, Any] | None  # none of yardsticks
     config: dict[str, Any] | None  # of worlds
-    scale: dict[str, Any] | None  # of networks: fields of Scale
-    rest: list[float] | None  # of networks: (O,) see NetworkSimulator
+    crossovers: list[dict[str, Any]] = field(default_factory=list)  # of upper levels
+    scale: dict[str, Any] | None = None  # of networks: fields of Scale
+    rest: list[float] | None = None  # of networks: (O,) see NetworkSimulator
 
     @property
     def label(self) -> str:
@@ -69,8 +73,9 @@ def check_agrees(what: str, about: dict[str, Any], recording: Recording) -> None
             )
 
 
-def check_name(name: str, names: tuple[str, ...]) -> None:
+def check_name(name: str, names: Iterable[str]) -> None:
     """Raises ValueError with the nearest names."""
+    names = tuple(names)
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names
         raise ValueError(f"unknown model {name!r}; did you mean {', '.join(near)}?")
@@ -89,7 +94,8 @@ def fit(
     """Fits a model on the training episodes and keeps it in `folder`.
 
     `shares` are those of the budget, one for each update; `config` is for worlds, and they alone
-    have one. Yardsticks leave a card only: they are fitted in seconds whenever they are loaded.
+    have one. Yardsticks leave a card only: they are fitted in seconds whenever they are loaded. A
+    folder that holds the very same fit already is left as it is.
     """
     check_name(name, FITTED)
     if (config is None) == (name in WORLDS):
@@ -97,8 +103,19 @@ def fit(
             f"{name} {'needs a' if config is None else 'has no'} config; of {', '.join(FITTED)} "
             f"only {', '.join(WORLDS)} have --preset and --set"
         )
+    card = Card(
+        model=name,
+        about=described(recording),
+        data=recording.hash,
+        train=[_sha256(recording, number) for number in recording.numbers("train")],
+        seed=seed,
+        budget=None if budget is None else asdict(budget),
+        config=None if config is None else flatten(config),
+    )
+    if _holds(folder, card):
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    fitted, scale, rest = None, None, None
+    fitted, scale, rest, crossovers = None, None, None, []
     if name in NETWORKS:
         members, steps = NETWORKS[name]
         made = network.fit(
@@ -112,22 +129,34 @@ def fit(
         fitted, scale, rest = made.network, _as_json(made.scale), made.rest.tolist()
     elif config is not None:
         fitted = offline.fit(recording.train, config, shares, seed=seed)
+        if isinstance(fitted, Hierarchy):
+            crossovers = accepted(fitted, recording)
     if fitted is not None:
         with replacing(folder / "weights.eqx") as file:
             eqx.tree_serialise_leaves(file, fitted)
-    card = Card(
-        model=name,
-        about=described(recording),
-        data=recording.hash,
-        train=[_sha256(recording, number) for number in recording.numbers("train")],
-        seed=seed,
-        budget=None if budget is None else asdict(budget),
-        config=None if config is None else flatten(config),
-        scale=scale,
-        rest=rest,
-    )
+    card = replace(card, crossovers=crossover.as_json(crossovers), scale=scale, rest=rest)
     with replacing(folder / "model.json") as file:
         file.write(json.dumps(asdict(card), indent=1).encode())
+
+
+def _holds(folder: Path, card: Card) -> bool:
+    """Whether this is the folder of that fit, done already."""
+    try:
+        found = _read_card(folder)
+    except (FileNotFoundError, ValueError):
+        return False
+    return replace(found, crossovers=card.crossovers, scale=card.scale, rest=card.rest) == card
+
+
+def accepted(world: Hierarchy, recording: Recording) -> list[Crossover]:
+    """The crossovers of a simulator's levels on the calibration episodes, which it never saw."""
+    lengths = [len(recording.episode(number)) for number in recording.numbers("calibration")]
+    windows = choose(recording, "calibration", longest_horizon(lengths, recording.tick), 1)
+    scale = Scale.fit(recording.train, recording.layout)
+    found = crossover.measured(world, windows, scale, samples=SAMPLES)
+    for one in found:
+        print(one.described())
+    return found
 
 
 def _as_json(scale: Scale) -> dict[str, Any]:
@@ -166,7 +195,9 @@ def load(folder: Path, recording: Recording, scale: Scale) -> tuple[Card, Simula
     weights = folder / "weights.eqx"
     if card.config is not None:
         blank = offline.blank(recording.train, from_flat(card.config), seed=card.seed)
-        return card, LatentSimulator(eqx.tree_deserialise_leaves(weights, blank))
+        found = eqx.tree_deserialise_leaves(weights, blank)
+        marks = crossover.handed_over(crossover.from_json(card.crossovers))
+        return card, LatentSimulator(found, marks)
     members, _ = NETWORKS[card.model]
     assert card.scale is not None
     own, rest = _from_json(card.scale), np.array(card.rest)

@@ -15,17 +15,17 @@ from dreamer_h.nn.optimizer import laprop
 from dreamer_h.replay.episode import Episode
 from dreamer_h.replay.ring import Ring
 from dreamer_h.replay.sampler import sample
-from dreamer_h.world.losses import batch_losses, scales
-from dreamer_h.world.world import World
+from dreamer_h.world.hierarchy import AnyWorld, make_world
+from dreamer_h.world.objective import batch_losses, scales
 
 
-def blank(episodes: list[Episode], config: Config, *, seed: int) -> World:
+def blank(episodes: list[Episode], config: Config, *, seed: int) -> AnyWorld:
     """A world that has learned nothing."""
     obs = jax.ShapeDtypeStruct(episodes[0].obs.shape[1:], episodes[0].obs.dtype)
-    return World(obs, episodes[0].action.shape[-1], config.world, key=jr.key(seed))
+    return make_world(obs, episodes[0].action.shape[-1], config, key=jr.key(seed))
 
 
-def fit(episodes: list[Episode], config: Config, shares: Iterable[float], *, seed: int) -> World:
+def fit(episodes: list[Episode], config: Config, shares: Iterable[float], *, seed: int) -> AnyWorld:
     """Trains a world on windows of the episodes, as a run does while it collects them.
 
     Here the end is known, so the learning rate falls towards it, as that of the plain networks.
@@ -63,18 +63,16 @@ def make_update(config: Config, chain: optax.GradientTransformation) -> Callable
 
     `rate` is a factor of the chain's own learning rate.
     """
-    scale = scales(config.world)
+    scale = scales(config)
 
-    def total(world, batch, key):
-        losses, _, _ = batch_losses(
-            world, batch, config.world, horizon=config.behaviour.horizon, key=key
-        )
+    def total(world, batch, count, key):
+        losses, _, _ = batch_losses(world, batch, config, update=count, key=key)
         assert losses.keys() == scale.keys()
         return sum((scale[name] * loss.mean() for name, loss in losses.items()), jnp.float32(0.0))
 
     def update(world, moments, batch, rate, seed, count):
         key = jr.fold_in(jr.key(seed, impl="unsafe_rbg"), count)
-        loss, gradient = jax.value_and_grad(total)(world, batch, key)
+        loss, gradient = jax.value_and_grad(total)(world, batch, count, key)
         steps, moments = chain.update(gradient, moments, world)
         world = jax.tree.map(lambda leaf, step: leaf + rate * step, world, steps)
         return world, moments, loss

@@ -9,7 +9,7 @@ from dreamer_h.horizon.floor import Floor
 from dreamer_h.horizon.metrics import Errors, errors, periods
 from dreamer_h.horizon.recording import Recording
 from dreamer_h.horizon.scale import Scale
-from dreamer_h.horizon.simulator import Context, Forecast, Simulator
+from dreamer_h.horizon.simulator import SAMPLES, Context, Forecast, Simulator
 from dreamer_h.horizon.slow import Quantities, slow_errors
 from dreamer_h.horizon.statistics import resamples
 from dreamer_h.horizon.windows import (
@@ -21,8 +21,6 @@ from dreamer_h.horizon.windows import (
     longest_horizon,
 )
 from dreamer_h.horizon.yardsticks import YARDSTICKS
-
-SAMPLES = 19  # between their least and largest lie 18 of 20 places: a 90 % interval
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+SAMPLES = 19  # between their least and largest lie 18 of 20 places: a 90 % interval
+
 
 @dataclass(frozen=True)
 class Context:

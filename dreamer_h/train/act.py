@@ -9,14 +9,14 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int32, Shaped
 
 from dreamer_h.train.state import Agent
-from dreamer_h.types import Latent
+from dreamer_h.types import Latent, Stack
 from dreamer_h.world.level import forget
 
 
 class Memory(eqx.Module):
     """What acting carries from one step to the next, for E environments."""
 
-    latent: Latent  # (E, ...)
+    latent: Latent | Stack  # (E, ...)
     action: Float[Array, "E A"]  # the last one
     noise: Float[Array, "E A"]  # what it was drawn with, standard normal
 

@@ -15,14 +15,14 @@ from dreamer_h.horizon.score import SAMPLES, ask
 from dreamer_h.horizon.windows import CONTEXT, HORIZONS, cut
 from dreamer_h.horizon.yardsticks import Climatology
 from dreamer_h.train.evaluate import Episode
-from dreamer_h.world.world import World
+from dreamer_h.world.hierarchy import AnyWorld
 
 TOLERANCE = 0.5  # training deviations
 KEPT = 50  # replayed episodes, the newest, that deviations and climatology are taken from
 
 
 def measure(
-    world: World, episodes: list[Episode], replayed: Iterable[Any], layout: tuple[Field, ...]
+    world: AnyWorld, episodes: list[Episode], replayed: Iterable[Any], layout: tuple[Field, ...]
 ) -> dict[str, np.ndarray] | None:
     """(H,) curves `crps_skill`, `nrmse` (median) and `radius` over one window an episode.
 

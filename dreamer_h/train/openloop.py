@@ -1,6 +1,7 @@
 """The open-loop picture: what the simulator says from a context on, beside what happened."""
 
 from collections.abc import Sequence as Names
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from dreamer_h.train.evaluate import Episode
 from dreamer_h.train.state import Agent
-from dreamer_h.types import Sequence
+from dreamer_h.types import Latent, Sequence
 
 CONTEXT = 16  # agent steps that the simulator sees before it goes on alone
 SAMPLES = 8
@@ -45,7 +46,7 @@ def predict(
         start_key, imagine_key = jr.split(key)
         latent = jax.tree.map(lambda leaf: leaf[-1], agent.world.start(sequence, key=start_key))
         imagined = agent.world.imagine(latent, action[context:], key=imagine_key)
-        prediction = agent.world.decode(imagined.latent)
+        prediction = agent.world.decode(cast(Latent, imagined.latent))
         return prediction.obs.mean, prediction.reward.mean
 
     return jax.vmap(sample)(jr.split(key, SAMPLES))

@@ -14,13 +14,13 @@ from dreamer_h.config import Config
 from dreamer_h.nn.optimizer import laprop
 from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, Statistics
 from dreamer_h.world.heads import Head
-from dreamer_h.world.world import World
+from dreamer_h.world.hierarchy import AnyWorld, make_world
 
 
 class Agent(eqx.Module):
     """What acts: the simulator and the behaviour trained in it."""
 
-    world: World
+    world: AnyWorld
     behaviour: ActorCritic
 
 
@@ -49,7 +49,7 @@ class TrainState(eqx.Module):
 def init_agent(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> Agent:
     """A fresh agent for observations of this shape and `action` action dimensions."""
     world_key, behaviour_key = jr.split(jr.key(config.seed))
-    world = World(obs, action, config.world, key=world_key)
+    world = make_world(obs, action, config, key=world_key)
     return Agent(world, ActorCritic(world.features, action, config.behaviour, key=behaviour_key))
 
 

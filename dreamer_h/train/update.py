@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dreamer_h.behaviour.actor_critic import (
     imagination_losses,
@@ -21,8 +21,9 @@ from dreamer_h.nn.statistics import Statistics
 from dreamer_h.train.state import Agent, TrainState, optimizer
 from dreamer_h.types import Sequence
 from dreamer_h.world.heads import Head
-from dreamer_h.world.losses import batch_losses
-from dreamer_h.world.losses import scales as world_scales
+from dreamer_h.world.hierarchy import levels_of
+from dreamer_h.world.objective import batch_losses
+from dreamer_h.world.objective import scales as world_scales
 
 T = TypeVar("T")
 Metrics = dict[str, Float[Array, ""]]
@@ -38,16 +39,15 @@ def make_update(config: Config) -> Callable[[TrainState, Sequence], tuple[TrainS
         key = jr.fold_in(jr.key(state.seed, impl="unsafe_rbg"), state.update)
         loss = jax.value_and_grad(total_loss, has_aux=True)
         (total, (statistics, metrics)), gradient = loss(
-            state.agent, state.average, state.slow_critic, state.statistics, batch, config, key=key
-        )
+            state.agent, state.average, state.slow_critic, state.statistics, batch, config,
+            update=state.update, key=key,
+        )  # fmt: skip
         params = cast(optax.Params, state.agent)  # optax's types do not know modules
         steps, opt_state = chain.update(gradient, state.optimizer, params)
-        slower = lambda leaf: config.behaviour.actor_rate * leaf
-        steps = eqx.tree_at(
-            lambda steps: steps.behaviour.actor,
-            steps,
-            replace_fn=lambda actor: jax.tree.map(slower, actor),
-        )
+        steps = cast(Agent, steps)
+        steps = slowed(steps, lambda agent: agent.behaviour.actor, config.behaviour.actor_rate)
+        if config.levels > 1:
+            steps = slowed(steps, lambda agent: levels_of(agent.world), config.jump.rate)
         agent = jax.tree.map(jnp.add, state.agent, steps)
         slow_critic = moved(state.slow_critic, agent.behaviour.critic, config.behaviour.slow_rate)
         average = state.average
@@ -84,6 +84,12 @@ def make_update(config: Config) -> Callable[[TrainState, Sequence], tuple[TrainS
     return jax.jit(update, donate_argnums=0)
 
 
+def slowed(steps: T, where: Callable[[T], Any], rate: float) -> T:
+    """Steps of an optimiser, of which a part is taken at its own rate."""
+    smaller = lambda part: jax.tree.map(lambda leaf: rate * leaf, part)
+    return eqx.tree_at(where, steps, replace_fn=smaller)
+
+
 def moved(average: T, towards: T, rate: float | Float[Array, ""]) -> T:
     """A moving average after one more value."""
     return jax.tree.map(lambda old, new: (1.0 - rate) * old + rate * new, average, towards)
@@ -97,6 +103,7 @@ def total_loss(
     batch: Sequence,
     config: Config,
     *,
+    update: Int[Array, ""],
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, ""], tuple[Statistics, Metrics]]:
     """The weighted sum of all losses of a batch, the new statistics, and the metrics.
@@ -109,13 +116,11 @@ def total_loss(
     posterior_key, average_key, imagine_key = jr.split(key, 3)
     size, times = batch.mask.shape
 
-    losses, latents, seen = batch_losses(
-        world, batch, config.world, horizon=chosen.horizon, key=posterior_key
-    )
+    losses, latents, seen = batch_losses(world, batch, config, update=update, key=posterior_key)
 
-    dream, seen_in_dream = world, latents
-    if average is not None:
-        dream, keys = average.world, jr.split(average_key, size)
+    dream, seen_in_dream = world if average is None else average.world, latents
+    if average is not None or config.levels > 1:
+        keys = jr.split(average_key, size)
         observe = lambda sequence, key: dream.start(sequence, key=key)
         seen_in_dream = jax.lax.stop_gradient(jax.vmap(observe)(batch, keys))
     # Imagination starts at every posterior but the first, whose memory is still empty.
@@ -150,7 +155,7 @@ def total_loss(
         )
     )(latents, batch, jax.lax.stop_gradient(bootstrap))
 
-    scales = world_scales(config.world) | {
+    scales = world_scales(config) | {
         "policy": 1.0,
         "value": 1.0,
         "replay_value": chosen.replay_value_scale,

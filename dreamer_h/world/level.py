@@ -1,15 +1,19 @@
 """One level of the simulator: a recurrent state-space model (RSSM, Hafner et al. 2019, 2025)."""
 
+from typing import TypeVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
 from dreamer_h.nn.distributions import OneHot
 from dreamer_h.nn.layers import MLP, JointBlock, Linear
 from dreamer_h.nn.recurrent import BlockGRU, frugal
 from dreamer_h.types import Latent
+
+T = TypeVar("T")
 
 
 class Level(eqx.Module):
@@ -103,16 +107,29 @@ class Level(eqx.Module):
         """
         # nothing led to the window's first observation: a zero action from the zero state
         action = jnp.concatenate([jnp.zeros_like(action[:1]), action])
-        start = self.initial()
+        action = jnp.where(is_first[:, None], 0.0, action)
+        keys = jr.split(key, len(is_first))
+        return self.follow(self.initial(), action, embedding, seen, is_first, keys=keys)
+
+    def follow(
+        self,
+        start: Latent,
+        action: Float[Array, "T A"],
+        embedding: Float[Array, "T E"],
+        seen: Float[Array, "T O"] | None = None,
+        is_first: Bool[Array, " T"] | None = None,
+        *,
+        keys: Key[Array, " T"],
+    ) -> Latent:
+        """Posteriors (T, ...) of T steps from `start` on: `action[t]` led to `embedding[t]`."""
 
         def step(latent, inputs):
             action_embedding, share, seen, first, step_key = inputs
-            latent = forget(latent, first)
+            if first is not None:
+                latent = forget(latent, first)
             latent = self._observe(latent, action_embedding, share, seen, step_key)
             return latent, latent
 
-        action = jnp.where(is_first[:, None], 0.0, action)
-        keys = jr.split(key, len(is_first))
         inputs = (self._embed(action), self.posterior.share(1, embedding), seen, is_first, keys)
         return jax.lax.scan(frugal(step), start, inputs)[1]
 
@@ -143,7 +160,7 @@ class Level(eqx.Module):
         return logits.reshape(shape).astype(jnp.float32)
 
 
-def forget(latent: Latent, is_first: Bool[Array, "*B"]) -> Latent:
+def forget(latent: T, is_first: Bool[Array, "*B"]) -> T:
     """Zero where an episode begins, exactly: nothing of the past remains."""
 
     def mask(leaf):

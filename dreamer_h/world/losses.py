@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dreamer_h.config import WorldConfig
@@ -11,7 +12,7 @@ from dreamer_h.world.world import World
 
 
 def scales(config: WorldConfig) -> dict[str, float]:
-    """The weight of each loss."""
+    """The weight of each loss of a single level."""
     found = {
         name: getattr(config, f"{name}_scale")
         for name in ("recon", "reward", "continue", "dyn", "rep")
@@ -20,27 +21,6 @@ def scales(config: WorldConfig) -> dict[str, float]:
         found["selffed/recon"] = config.selffed_scale * config.recon_scale
         found["selffed/reward"] = config.selffed_scale * config.reward_scale
     return found
-
-
-def batch_losses(
-    world: World,
-    batch: Sequence,
-    config: WorldConfig,
-    *,
-    horizon: float,
-    key: PRNGKeyArray,
-) -> tuple[dict[str, Float[Array, "B T1"]], Latent, dict[str, Float[Array, "B T1"]]]:
-    """`world_losses` of every window of a batch, each with randomness of its own."""
-    losses = lambda sequence, key: world_losses(
-        world,
-        sequence,
-        horizon=horizon,
-        free_nats=config.free_nats,
-        selffed=config.selffed,
-        paths=config.selffed_paths,
-        key=key,
-    )
-    return jax.vmap(losses)(batch, jr.split(key, len(batch.mask)))
 
 
 def world_losses(
@@ -55,14 +35,29 @@ def world_losses(
 ) -> tuple[dict[str, Float[Array, " T1"]], Latent, dict[str, Float[Array, " T1"]]]:
     """Losses of one window, its posteriors (T+1, ...), and entropies and KL for the log.
 
-    `horizon` (agent steps) puts the discount 1 - 1/horizon into the continue target. The KL terms
-    are summed over the groups and count only above `free_nats` a step. `selffed` adds the losses of
-    own rollouts of so many agent steps, `paths` from each start. Padding costs nothing, and neither
-    do reward, continue and KL at the window's first step, to which nothing led; nor does the
-    reconstruction there, if the latents carry the observation.
+    `selffed` adds the losses of own rollouts of so many agent steps, `paths` from each start, to
+    those of the posteriors.
     """
     start_key, rollout_key = jr.split(key)
     latent = world.start(sequence, key=start_key)
+    losses, metrics = posterior_losses(
+        world, sequence, latent, horizon=horizon, free_nats=free_nats
+    )
+    if selffed:
+        losses |= selffed_losses(world, sequence, latent, selffed, paths, key=rollout_key)
+    return losses, latent, metrics
+
+
+def posterior_losses(
+    world: World, sequence: Sequence, latent: Latent, *, horizon: float, free_nats: float
+) -> tuple[dict[str, Float[Array, " T1"]], dict[str, Float[Array, " T1"]]]:
+    """Losses of the posteriors (T+1, ...) of one window, and entropies and KL for the log.
+
+    `horizon` (agent steps) puts the discount 1 - 1/horizon into the continue target. The KL terms
+    are summed over the groups and count only above `free_nats` a step. Padding costs nothing, and
+    neither do reward, continue and KL at the window's first step, to which nothing led; nor does
+    the reconstruction there, if the latents carry the observation.
+    """
     before = None
     if latent.obs is not None:
         before = jnp.concatenate([latent.obs[:1], latent.obs[:-1]])
@@ -90,14 +85,12 @@ def world_losses(
         "dyn": jnp.where(arrived, dynamics, 0.0),
         "rep": jnp.where(arrived, representation, 0.0),
     }
-    if selffed:
-        losses |= selffed_losses(world, sequence, latent, selffed, paths, key=rollout_key)
     metrics = {
         "kl/0": kl,
         "prior_entropy": prior.entropy(),
         "posterior_entropy": posterior.entropy(),
     }
-    return losses, latent, metrics
+    return losses, metrics
 
 
 def selffed_losses(
@@ -112,32 +105,51 @@ def selffed_losses(
     """Losses of the simulator's own rollouts, each at the step that it should have foreseen.
 
     From the posteriors 0, length, 2 length, ... of a window under its actions (Talvitie 2017). The
-    posteriors are constants: what is taught is to go on from them. Several `paths` from the same
-    posterior are judged together, by the CRPS of their observations, which is least when they
-    spread as reality does; one alone is held to hit.
+    posteriors are constants: what is taught is to go on from them.
     """
     count = (len(sequence.mask) - 1) // length
     covered = count * length
     start = jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf[:covered:length]), latent)
-    action = sequence.action[:covered].reshape(count, length, -1)
+    start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (paths, *leaf.shape)), start)
+    begins = np.arange(0, covered, length)
+    found, _ = rollout_losses(world, sequence, start, begins, length, key=key)
+    pad = lambda loss: jnp.pad(loss.reshape(-1), (1, len(sequence.mask) - 1 - covered))
+    return {f"selffed/{name}": pad(loss) for name, loss in found.items()}
+
+
+def rollout_losses(
+    world: World,
+    sequence: Sequence,
+    start: Latent,
+    begins: np.ndarray,
+    length: int,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[dict[str, Float[Array, "N K"]], Latent]:
+    """Losses `recon` and `reward` of own rollouts of K steps from starts (paths, N, ...), and the
+    paths (paths, N, K, ...).
+
+    `begins` (N,) are the moments of the window that the starts stand for; the window's actions
+    follow. Several paths of the same moment are judged together, by the CRPS of their observations,
+    which is least when they spread as reality does; one alone is held to hit.
+    """
+    moments = begins[:, None] + np.arange(length)
+    paths, count = len(start.deter), len(begins)
 
     def rollout(latent, action, key):
         path = world.imagine(latent, action, key=key).latent
         return jax.tree.map(lambda leaf: leaf[1:], path)
 
-    side_by_side = jax.vmap(jax.vmap(rollout), in_axes=(None, None, 0))
-    path = side_by_side(start, action, jr.split(key, (paths, count)))
-    path = jax.tree.map(lambda leaf: leaf.reshape(paths, covered, *leaf.shape[3:]), path)
+    side_by_side = jax.vmap(jax.vmap(rollout), in_axes=(0, None, 0))
+    path = side_by_side(start, sequence.action[moments], jr.split(key, (paths, count)))
     prediction = world.decode(path)
-    steps = slice(1, covered + 1)
     # a rollout that begins in the padding, or behind an end, foresees nothing
-    seen = sequence.mask[steps]
+    seen = sequence.mask[moments + 1]
     obs = prediction.obs
     judge = obs.ensemble_loss if paths > 1 else lambda target: obs.loss(target[None])[0]
-    reward = jnp.broadcast_to(sequence.reward[steps], (paths, covered))
+    reward = jnp.broadcast_to(sequence.reward[moments + 1], (paths, count, length))
     found = {
-        "selffed/recon": judge(sequence.obs[steps]),
-        "selffed/reward": prediction.reward.loss(reward).mean(0),
+        "recon": judge(sequence.obs[moments + 1]),
+        "reward": prediction.reward.loss(reward).mean(0),
     }
-    pad = lambda loss: jnp.pad(jnp.where(seen, loss, 0.0), (1, len(sequence.mask) - 1 - covered))
-    return {name: pad(loss) for name, loss in found.items()}
+    return {name: jnp.where(seen, loss, 0.0) for name, loss in found.items()}, path

@@ -86,7 +86,7 @@ class World(eqx.Module):
 
     def start(self, sequence: Sequence, *, key: PRNGKeyArray) -> Latent:
         """Posteriors (T1, ...) along a context; the last one is where imagination begins."""
-        embedding, seen = self.encode(sequence.obs), self._seen(sequence.obs)
+        embedding, seen = self.encode(sequence.obs), self.seen(sequence.obs)
         return self.level.observe_sequence(
             sequence.action, embedding, sequence.is_first, seen, key=key
         )
@@ -95,7 +95,7 @@ class World(eqx.Module):
         self, latent: Latent, action: Float[Array, " A"], obs: Shaped[Array, "..."], *, key
     ) -> Latent:
         """Posterior after one agent step."""
-        return self.level.observe(latent, action, self.encode(obs), self._seen(obs), key=key)
+        return self.level.observe(latent, action, self.encode(obs), self.seen(obs), key=key)
 
     def step(self, latent: Latent, action: Float[Array, " A"], *, key: PRNGKeyArray) -> Latent:
         """Prior after one agent step."""
@@ -157,5 +157,11 @@ class World(eqx.Module):
         """The continue part of `decode` alone."""
         return Bernoulli(self.continue_(features)[..., 0])
 
-    def _seen(self, obs: Shaped[Array, "..."]) -> Float[Array, "..."] | None:
+    def redrawn(self, latent: Latent, *, key: PRNGKeyArray) -> Latent:
+        """The same state with another draw of the code that the last observation left uncertain."""
+        code = self.level.code(latent.logits).sample(key).astype(latent.code.dtype)
+        return dataclasses.replace(latent, code=code)
+
+    def seen(self, obs: Shaped[Array, "..."]) -> Float[Array, "..."] | None:
+        """The observation as latents carry it; leading axes are free."""
         return symlog(obs) if self.carried else None

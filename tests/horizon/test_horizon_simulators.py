@@ -15,9 +15,9 @@ from dreamer_h.horizon.simulator import Context, Forecast
 from dreamer_h.horizon.slow import running_mean
 from dreamer_h.horizon.windows import cut
 from dreamer_h.horizon.yardsticks import YARDSTICKS
-from dreamer_h.presets import preset
+from dreamer_h.presets import preset, with_levels
 
-NAMES = [*YARDSTICKS, "mlp", "ensemble", "flat", "damped"]
+NAMES = [*YARDSTICKS, "mlp", "ensemble", "flat", "levels2", "damped"]
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,8 @@ def simulators(bench):
     made["mlp"] = network.blank(train, scale, 1, seed=0)
     made["ensemble"] = network.blank(train, scale, 3, seed=0)
     made["flat"] = LatentSimulator(offline.blank(train, preset("debug"), seed=0))
+    levels = offline.blank(train, with_levels(preset("debug"), 2, "4"), seed=0)
+    made["levels2"] = LatentSimulator(levels, (8,))
     made["damped"] = Damped.fit(made["flat"], bench.calibration, scale, samples=4)
     return made
 
@@ -72,7 +74,7 @@ def test_no_simulator_sees_the_future(bench, simulators, name):
     np.testing.assert_array_equal(answer.obs, again.obs)
 
 
-@pytest.mark.parametrize("name", ["mlp", "flat", "linear", "nearest"])
+@pytest.mark.parametrize("name", ["mlp", "flat", "levels2", "linear", "nearest"])
 def test_a_window_is_forecast_alone_as_among_others(bench, simulators, name):
     simulator, action = simulators[name], bench.far.action
     whole = simulator.imagine(simulator.start(small(bench.far, 4), seed=1), action[:4], 3, seed=1)
@@ -126,6 +128,18 @@ def test_a_world_learns_offline_and_comes_back_from_its_folder(bench, tmp_path):
     other = replace(bench.recording, manifest={**bench.recording.manifest, "task": "other"})
     with pytest.raises(ValueError, match="has task toy, the recording in .* has other"):
         models.load(tmp_path, other, bench.scale)
+
+
+def test_the_same_fit_again_is_not_made_again(bench, tmp_path, monkeypatch):
+    budget, config = Budget(updates=2), preset("debug")
+    fit = lambda seed: models.fit(
+        "flat", bench.recording, budget, budget, config, tmp_path, seed=seed
+    )
+    fit(0)
+    monkeypatch.setattr(offline, "fit", lambda *inputs, seed: pytest.fail("trained again"))
+    fit(0)
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        fit(1)
 
 
 def test_a_yardstick_is_kept_as_a_card_and_takes_no_settings(bench, tmp_path):

@@ -255,7 +255,9 @@ def slopes():
 
     def weighted(moved, statistics, batch, weights, key):
         agent, slow_critic = moved
-        _, aux = total_loss(agent, None, slow_critic, statistics, batch, config, key=key)
+        _, aux = total_loss(
+            agent, None, slow_critic, statistics, batch, config, update=jnp.int32(0), key=key
+        )
         return sum(weights[name] * aux[1][name] for name in weights), aux
 
     compiled = jax.jit(jax.grad(weighted, has_aux=True))
@@ -295,8 +297,9 @@ def test_policies_are_trained_in_the_world_of_the_average_which_learns_nothing_f
 
     def losses(agent, average):
         _, (_, metrics) = total_loss(
-            agent, average, state.slow_critic, state.statistics, batch, AVERAGED, key=key
-        )
+            agent, average, state.slow_critic, state.statistics, batch, AVERAGED,
+            update=state.update, key=key,
+        )  # fmt: skip
         return jnp.stack([metrics[name] for name in names])
 
     compiled = jax.jit(losses)

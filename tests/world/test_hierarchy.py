@@ -1,0 +1,259 @@
+"""Levels: what a window becomes, step by step and at once, and what reaches what."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+import tiny
+
+from dreamer_h.config import Config, JumpConfig, ReplayConfig
+from dreamer_h.types import Latent, Stack
+from dreamer_h.world.hierarchy import Hierarchy, levels_of, make_world
+from dreamer_h.world.jump_losses import Going
+from dreamer_h.world.objective import batch_losses, scales
+
+STRIDE, T = 2, 8
+WORLD = dataclasses.replace(
+    tiny.WORLD, residual=True, learned_scale=True, selffed=STRIDE, selffed_paths=2
+)
+JUMP = JumpConfig(
+    deter=8, hidden=8, units=8, groups=2, chunk_units=8, free_nats=0.0, selffed_warmup=0,
+    distil_warmup=0,
+)  # fmt: skip
+
+
+def config(levels: int = 2, **changes) -> Config:
+    return Config(
+        **{
+            "levels": levels,
+            "strides": "2,2",
+            "world": WORLD,
+            "jump": JUMP,
+            "replay": ReplayConfig(batch=2, length=T),
+            **changes,
+        }
+    )
+
+
+def make(chosen: Config, obs=tiny.STATE) -> Hierarchy:
+    world = tiny.weights(lambda: make_world(obs, tiny.ACTION, chosen, key=jr.key(0)))
+    assert isinstance(world, Hierarchy)
+    return world
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def world(request) -> Hierarchy:
+    return make(config(request.param))
+
+
+def last(stack: Stack) -> Stack:
+    return jax.tree.map(lambda leaf: leaf[-1], stack)
+
+
+@pytest.mark.parametrize("steps", [T, T - 1, 0])
+def test_one_step_at_a_time_equals_the_sequence(world, steps):
+    window, key = tiny.window(steps=max(steps, 1)), jr.key(5)
+    window = jax.tree.map(lambda leaf: leaf[: steps + 1], window)
+    window = dataclasses.replace(window, action=window.action[:steps])
+    found = jax.jit(lambda: world.start(window, key=key))()
+    observe = jax.jit(lambda *inputs, key: world.observe(*inputs, key=key))
+    stack, keys = world.initial(), jr.split(key, steps + 1)
+    for t in range(steps + 1):
+        action = window.action[t - 1] if t else jnp.zeros(tiny.ACTION)
+        stack = observe(stack, action, window.obs[t], key=keys[t])
+        chex.assert_trees_all_close(
+            stack, jax.tree.map(lambda leaf, t=t: leaf[t], found), atol=1e-5
+        )
+
+
+def test_without_crossovers_imagining_is_the_plain_loop_of_steps(world):
+    key, actions = jr.key(3), tiny.window(2, 7).action
+    stack = last(jax.jit(lambda: world.start(tiny.window(steps=T), key=jr.key(1)))())
+    found = jax.jit(lambda: world.imagine(stack, actions, key=key))()
+    step = jax.jit(lambda *inputs, key: world.step(*inputs, key=key))
+    keys = jr.split(jr.split(key, 1 + len(world.jumps))[0], len(actions))
+    for t, action in enumerate(actions):
+        stack = step(stack, action, key=keys[t])
+        chex.assert_trees_all_close(
+            stack.ground, jax.tree.map(lambda leaf, t=t: leaf[t + 1], found.latent), atol=1e-5
+        )
+    assert found.waypoints == ()
+
+
+def test_levels_hand_over_at_their_crossovers(world):
+    stack = last(jax.jit(lambda: world.start(tiny.window(steps=T), key=jr.key(1)))())
+    actions = tiny.window(2, 13).action
+    marks = (2, 6)[: len(world.jumps)]
+    found = jax.jit(lambda actions: world.imagine(stack, actions, key=jr.key(3), crossovers=marks))
+    path = found(actions)
+    assert len(path.latent.deter) == 14  # the last jump is not needed to its end
+    if len(marks) == 1:
+        assert [len(points.deter) for points in path.waypoints] == [7]
+    else:
+        assert [len(points.deter) for points in path.waypoints] == [3, 3]
+    with pytest.raises(ValueError, match="must be multiples of 2"):
+        world.imagine(stack, actions, key=jr.key(3), crossovers=(3,))
+    # what comes before the first crossover is level 0's alone, and later actions change no past
+    other = found(actions.at[8:].set(-actions[8:]))
+    earlier = jax.tree.map(lambda leaf: leaf[:9], (path.latent, other.latent))
+    chex.assert_trees_all_close(*earlier, atol=1e-6)
+    assert not np.allclose(path.latent.obs[9:], other.latent.obs[9:])
+
+
+def test_segments_filled_side_by_side_are_those_filled_one_by_one(world):
+    window, key = tiny.window(steps=T), jr.key(4)
+    found = jax.jit(lambda: world.follow(window, jr.split(jr.key(1), T + 1)))()
+    together = jax.jit(lambda: world.fill(found.starts[0], 0, window.action, key))()
+    ground = world.ground_at(found.starts[0])
+    for n, own in enumerate(jr.split(key, T // STRIDE)):
+        start = jax.tree.map(lambda leaf, n=n: leaf[n], ground)
+        actions = window.action[n * STRIDE : (n + 1) * STRIDE]
+        alone = world.base.imagine(start, actions, key=own).latent
+        chex.assert_trees_all_close(
+            jax.tree.map(lambda leaf: leaf[1:], alone),
+            jax.tree.map(lambda leaf, n=n: leaf[n * STRIDE : (n + 1) * STRIDE], together),
+            atol=1e-5,
+        )
+
+
+def test_an_upper_levels_view_needs_no_filling(world):
+    stack = last(jax.jit(lambda: world.start(tiny.window(steps=T), key=jr.key(1)))())
+    points = jax.jit(
+        lambda: world.waypoints(stack, tiny.window(2, T).action, level=1, key=jr.key(2))
+    )()
+    assert len(points.deter) == T // STRIDE + 1
+    # it stands on what was seen
+    np.testing.assert_allclose(points.obs[0, -tiny.OBS :], stack.ground.obs, atol=1e-6)
+
+
+def test_a_level_remembers_only_where_its_jump_ended(world):
+    found = jax.jit(lambda: world.start(tiny.window(steps=T), key=jr.key(1)))()
+    at = lambda t: jax.tree.map(lambda leaf: leaf[t], found)
+    points = lambda t: world.waypoints(at(t), tiny.window(2, T).action, level=1, key=jr.key(2))
+    assert np.any(points(STRIDE).deter[0])
+    assert not np.any(points(STRIDE + 1).deter[0])
+
+
+# --- losses: what reaches what ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def slopes():
+    """(batch, names of losses) -> the gradient of their sum, and all losses; of three levels."""
+    chosen = config(3)
+    world = make(chosen)
+
+    def weighted(world, batch, weights, key):
+        losses, _, _ = batch_losses(world, batch, chosen, update=jnp.int32(1), key=key)
+        assert losses.keys() == scales(chosen).keys()
+        return sum(weights[name] * loss.mean() for name, loss in losses.items()), losses
+
+    compiled = jax.jit(jax.grad(weighted, has_aux=True))
+
+    def run(batch, *wanted):
+        weights = {name: jnp.float32(name in wanted) for name in scales(chosen)}
+        key = jr.key(0, impl="unsafe_rbg")  # compiles in half the time
+        return compiled(world, batch, weights, key)
+
+    run.names = list(scales(chosen))
+    return run
+
+
+def still(tree) -> bool:
+    return all(not np.any(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def test_no_loss_of_an_upper_level_reaches_the_lowest(slopes):
+    for name in slopes.names:
+        upper = name.startswith("level") or name == "arrive"
+        gradient, losses = slopes(tiny.batch(steps=T), name)
+        assert np.isfinite(losses[name]).all(), name
+        if name.endswith("duration"):  # nothing ends in these windows
+            assert still(gradient)
+            continue
+        assert still(gradient.base) == upper, name
+        if name == "arrive":
+            assert not still(gradient.arrive)
+        elif upper:
+            number = int(name[len("level")])
+            for i, jump in enumerate(gradient.jumps):
+                # a level learns from its own losses, and how to begin from those of the one below
+                assert still((jump.level, jump.head)) == (i + 1 != number), (name, i)
+
+
+def test_the_lowest_level_teaches_anchors_and_bridges(slopes):
+    gradient, _ = slopes(tiny.batch(steps=T), "selffed/recon")
+    assert not still(gradient.see) and not still(gradient.jumps[0].bridge)
+    assert still((gradient.jumps[0].level, gradient.jumps[0].chunk))
+
+
+def test_padding_changes_no_loss_and_no_gradient(slopes):
+    batch = tiny.batch(steps=T)
+    mask = jnp.arange(T + 1) <= jnp.asarray([[5], [3]])
+    zero = lambda x, mask: jnp.where(mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), x, 0)
+    batch = dataclasses.replace(
+        batch, obs=zero(batch.obs, mask), action=zero(batch.action, mask[:, 1:]),
+        reward=zero(batch.reward, mask), mask=mask,
+        is_terminal=batch.is_terminal.at[1, 3].set(True),
+    )  # fmt: skip
+    other = dataclasses.replace(
+        batch,
+        obs=jnp.where(mask[..., None], batch.obs, 7.0),
+        reward=jnp.where(mask, batch.reward, 30.0),
+        action=jnp.where(mask[:, 1:, None], batch.action, -1.0),
+    )
+    # what is taught about other windows' actions sees their padding, as actions like any
+    names = [name for name in slopes.names if not name.endswith("distil")]
+    found, losses = slopes(batch, *names)
+    again, others = slopes(other, *names)
+    for name in names:
+        chex.assert_trees_all_equal(losses[name], others[name])
+    assert np.any(losses["level1/duration"])
+    chex.assert_trees_all_equal(found.base, again.base)
+
+
+def test_what_happened_on_a_jump_is_summed_with_its_discounts():
+    batch, horizon = tiny.batch(seed=3, steps=T), 10.0
+    window = jax.tree.map(lambda leaf: leaf[0], batch)
+    window = dataclasses.replace(
+        window, is_terminal=window.is_terminal.at[7].set(True), mask=window.mask.at[8:].set(False)
+    )
+    found = Going.of(window, np.array([4, 8]), 4, horizon)
+    discount = 1 - 1 / horizon
+    reward = np.asarray(window.reward)
+    np.testing.assert_allclose(found.reward[0], reward[1:5] @ discount ** np.arange(4), rtol=1e-5)
+    np.testing.assert_allclose(found.reward[1], reward[5:8] @ discount ** np.arange(3), rtol=1e-5)
+    np.testing.assert_allclose(found.continue_, [discount**4, 0.0], rtol=1e-5)
+    assert found.anchored.tolist() == [True, False] and found.way.tolist() == [True, True]
+    assert found.ended.tolist() == [False, True] and int(found.duration[1]) == 2
+
+
+# --- beyond states ----------------------------------------------------------------------------
+
+
+def test_anchors_of_images_see_two_frames():
+    world = dataclasses.replace(
+        WORLD, residual=False, learned_scale=False, selffed=0, selffed_paths=1
+    )
+    chosen = config(obs="pixels", size=16, world=world)
+    model = make(chosen, tiny.PIXELS)
+    window = jax.tree.map(lambda leaf: leaf[0], tiny.batch(0, 1, T, tiny.PIXELS))
+    stack = jax.jit(lambda obs: model.start(dataclasses.replace(window, obs=obs), key=jr.key(0)))
+    here = stack(window.obs).here
+    changed = stack(window.obs.at[2].set(0)).here
+    moved = [t for t in range(T + 1) if not np.allclose(here[t], changed[t])]
+    assert moved == [2, 3]
+    path = model.imagine(last(stack(window.obs)), window.action, key=jr.key(1), crossovers=(0,))
+    assert isinstance(path.latent, Latent) and len(path.latent.deter) == T + 1
+    assert model.decode(path.latent).obs.mean.shape == (T + 1, 16, 16, 3)
+
+
+def test_what_belongs_to_upper_levels_leaves_out_the_lowest(world):
+    upper = {id(leaf) for leaf in jax.tree.leaves(levels_of(world))}
+    lower = {id(leaf) for leaf in jax.tree.leaves(world.base)}
+    assert not upper & lower
+    assert len(upper) + len(lower) == len(jax.tree.leaves(world))
