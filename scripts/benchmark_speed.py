@@ -79,9 +79,12 @@ def time_parts(
     key = jr.key(0, impl="unsafe_rbg")  # as in the update
 
     def world(model, batch):
-        losses, latents, _ = batch_losses(model, batch, config, update=jnp.int32(0), key=key)
-        starts = jax.tree.map(lambda leaf: leaf[:, 1:].reshape(-1, *leaf.shape[2:]), latents)
-        return total(losses), starts
+        return total(batch_losses(model, batch, config, update=jnp.int32(0), key=key)[0])
+
+    def observed(model, batch):
+        keys = jr.split(key, len(batch.mask))
+        latents = jax.vmap(lambda window, key: model.start(window, key=key))(batch, keys)
+        return jax.tree.map(lambda leaf: leaf[:, 1:].reshape(-1, *leaf.shape[2:]), latents)
 
     def paths(behaviour, model, starts):
         length, gradient, lambda_ = chosen.imagine_length, chosen.gradient, chosen.lambda_
@@ -97,9 +100,8 @@ def time_parts(
     def through_paths(behaviour, slow_critic, model, starts):
         return on_paths(behaviour, slow_critic, paths(behaviour, model, starts))
 
-    world_part, (_, starts) = timed(
-        jax.grad(world, has_aux=True), (agent.world, batch), repeats=repeats
-    )
+    world_part, _ = timed(jax.grad(world), (agent.world, batch), repeats=repeats)
+    starts = jax.jit(observed)(agent.world, batch)
     inside = (agent.behaviour, agent.world, starts)
     imagination, rollout = timed(paths, inside, repeats=repeats)
     behaviour, _ = timed(
