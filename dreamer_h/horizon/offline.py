@@ -11,11 +11,11 @@ import optax
 
 from dreamer_h.config import Config
 from dreamer_h.horizon.budget import falling
-from dreamer_h.nn.optimizer import laprop
+from dreamer_h.nn.optimizer import laprop, slowed
 from dreamer_h.replay.episode import Episode
 from dreamer_h.replay.ring import Ring
 from dreamer_h.replay.sampler import sample
-from dreamer_h.world.hierarchy import AnyWorld, make_world
+from dreamer_h.world.hierarchy import AnyWorld, levels_of, make_world
 from dreamer_h.world.objective import batch_losses, scales
 
 
@@ -74,6 +74,8 @@ def make_update(config: Config, chain: optax.GradientTransformation) -> Callable
         key = jr.fold_in(jr.key(seed, impl="unsafe_rbg"), count)
         loss, gradient = jax.value_and_grad(total)(world, batch, count, key)
         steps, moments = chain.update(gradient, moments, world)
+        if config.levels > 1:
+            steps = slowed(steps, levels_of, config.jump.rate)
         world = jax.tree.map(lambda leaf, step: leaf + rate * step, world, steps)
         return world, moments, loss
 

@@ -1,8 +1,14 @@
 """LaProp with adaptive gradient clipping, as an optax chain."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+
+T = TypeVar("T")
 
 
 def clip_per_tensor(clip: float, floor: float = 1e-3) -> optax.GradientTransformation:
@@ -45,3 +51,9 @@ def laprop(
         optax.ema(momentum, debias=True),
         optax.scale_by_learning_rate(rate),
     )
+
+
+def slowed(steps: T, where: Callable[[T], Any], rate: float) -> T:
+    """Steps of an optimiser, of which a part is taken at its own rate."""
+    smaller = lambda part: jax.tree.map(lambda leaf: rate * leaf, part)
+    return eqx.tree_at(where, steps, replace_fn=smaller)

@@ -2,9 +2,8 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -17,6 +16,7 @@ from dreamer_h.behaviour.actor_critic import (
     replay_value_loss,
 )
 from dreamer_h.config import Config
+from dreamer_h.nn.optimizer import slowed
 from dreamer_h.nn.statistics import Statistics
 from dreamer_h.train.state import Agent, TrainState, optimizer
 from dreamer_h.types import Sequence
@@ -82,12 +82,6 @@ def make_update(config: Config) -> Callable[[TrainState, Sequence], tuple[TrainS
         return state, metrics
 
     return jax.jit(update, donate_argnums=0)
-
-
-def slowed(steps: T, where: Callable[[T], Any], rate: float) -> T:
-    """Steps of an optimiser, of which a part is taken at its own rate."""
-    smaller = lambda part: jax.tree.map(lambda leaf: rate * leaf, part)
-    return eqx.tree_at(where, steps, replace_fn=smaller)
 
 
 def moved(average: T, towards: T, rate: float | Float[Array, ""]) -> T:

@@ -17,7 +17,7 @@ from dreamer_h.nn.distributions import Bernoulli, OneHot, TwoHot
 from dreamer_h.types import Imagined, Latent, Sequence, Stack
 from dreamer_h.world.heads import Head
 from dreamer_h.world.jump import Jump, anchor_vector
-from dreamer_h.world.world import ActionOf, Prediction, World
+from dreamer_h.world.world import ActionOf, Prediction, World, chained
 
 
 class Followed(eqx.Module):
@@ -116,13 +116,13 @@ class Hierarchy(eqx.Module):
             lambda a, b: jnp.concatenate([a[:1], b])[:times], first, rest
         )
 
-        def held(leaf, stride):  # by the jump that a moment lies in
-            return jnp.repeat(leaf, stride, axis=0)
-
-        strides = self.strides
+        # every moment has the start of the jump that it lies in
+        held = lambda tree, stride: jax.tree.map(
+            lambda leaf: jnp.repeat(leaf, stride, axis=0), tree
+        )
         above = tuple(
-            join(starts, jax.tree.map(lambda leaf, stride=stride: held(leaf, stride), starts))
-            for starts, stride in zip(found.starts, strides, strict=True)
+            join(starts, held(starts, stride))
+            for starts, stride in zip(found.starts, self.strides, strict=True)
         )
         chunks = tuple(
             join(jnp.zeros_like(states[0]), states.reshape(-1, states.shape[-1]))
@@ -267,12 +267,11 @@ class Hierarchy(eqx.Module):
         ValueError for crossovers (agent steps) that are no multiples of the shortest stride.
         """
         if callable(actions):
-            assert length is not None, "imagining with a policy needs a length"
-            return self._chained(stack, actions, None, length, key)
+            return chained(self.step, stack, actions, length, key=key)
         length = len(actions)
         marks = self._marks(crossovers, length)
         chain_key, *keys = jr.split(key, 1 + len(self.jumps))
-        path = self._chained(stack, None, actions[: marks[0]], marks[0], chain_key)
+        path = chained(self.step, stack, actions[: marks[0]], key=chain_key)
         latents, waypoints = [cast(Stack, path.latent).ground], []
         here = jax.tree.map(lambda leaf: leaf[-1], path.latent)
         for i, jump_key in enumerate(keys):
@@ -295,8 +294,8 @@ class Hierarchy(eqx.Module):
     ) -> Latent:
         """An upper level's view alone (N+1, ...): where it is after each of its jumps.
 
-        H is a multiple of the level's stride. Nothing is filled in; `passage` and `arrival` of the
-        level read the latents.
+        H is a multiple of the level's stride. Nothing is filled in; `obs` of the latents are the
+        anchors (see `anchor_vector`).
         """
         begin_key, key = jr.split(key)
         standing = self._standing(stack, begin_key)[level - 1]
@@ -414,21 +413,6 @@ class Hierarchy(eqx.Module):
             for jump, chunk, latent in zip(self.jumps, stack.chunks, stack.above, strict=True)
         )
         return dataclasses.replace(stack, ground=ground, here=here, chunks=chunks)
-
-    def _chained(self, stack: Stack, policy, given, length: int, key) -> Imagined:
-        """Level 0 alone, one step after the other."""
-
-        def step(stack, inputs):
-            step_key, action = inputs
-            if policy is not None:
-                act_key, step_key = jr.split(step_key)
-                action = policy(stack, act_key)
-            following = self.step(stack, action, key=step_key)
-            return following, (following, action)
-
-        _, (stacks, taken) = jax.lax.scan(step, stack, (jr.split(key, length), given))
-        path = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), stack, stacks)
-        return Imagined(path, taken)
 
     def _standing(self, stack: Stack, key: PRNGKeyArray) -> list[Latent]:
         """Each level on an anchor drawn here. One whose jump is full remembers; others are new."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -120,26 +121,7 @@ class World(eqx.Module):
 
         A policy needs the static `length` H; with given actions it is theirs.
         """
-        if callable(actions):
-            assert length is not None, "imagining with a policy needs a length"
-            policy, given = actions, None
-        else:
-            policy, given, length = None, actions, len(actions)
-
-        def step(latent, inputs):
-            step_key, action = inputs
-            if policy is not None:
-                act_key, step_key = jr.split(step_key)
-                action = policy(latent, act_key)
-            following = self.step(latent, action, key=step_key)
-            return following, (following, action)
-
-        inputs = (jr.split(key, length), given)
-        _, (latents, taken) = jax.lax.scan(step, latent, inputs)
-        path = jax.tree.map(
-            lambda first, rest: jnp.concatenate([first[None], rest]), latent, latents
-        )
-        return Imagined(path, taken)
+        return chained(self.step, latent, actions, length, key=key)
 
     def decode(self, latent: Latent) -> Prediction:
         """Observation, reward and continue at a latent; leading axes are free."""
@@ -165,3 +147,31 @@ class World(eqx.Module):
     def seen(self, obs: Shaped[Array, "..."]) -> Float[Array, "..."] | None:
         """The observation as latents carry it; leading axes are free."""
         return symlog(obs) if self.carried else None
+
+
+def chained(
+    step: Callable[..., Any],
+    start: Any,
+    actions: Float[Array, "H A"] | Callable[..., Float[Array, " A"]],
+    length: int | None = None,
+    *,
+    key: PRNGKeyArray,
+) -> Imagined:
+    """`step(state, action, key=)` after step, under given actions or a policy `(state, key)`."""
+    if callable(actions):
+        assert length is not None, "imagining with a policy needs a length"
+        policy, given = actions, None
+    else:
+        policy, given, length = None, actions, len(actions)
+
+    def once(state, inputs):
+        step_key, action = inputs
+        if policy is not None:
+            act_key, step_key = jr.split(step_key)
+            action = policy(state, act_key)
+        following = step(state, action, key=step_key)
+        return following, (following, action)
+
+    _, (states, taken) = jax.lax.scan(once, start, (jr.split(key, length), given))
+    path = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, states)
+    return Imagined(path, taken)
