@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class Budget:
     """Iterates over the share of itself that is used, from 0 to below 1, once per update.
 
-    Exactly one of both is given. The first update's compilation counts as minutes, too.
+    Exactly one of both is given. Minutes count from the end of the first update on, which may have
+    to be compiled or may be found compiled.
     """
 
     updates: int | None = None
@@ -27,6 +28,7 @@ class Budget:
             yield from (update / self.updates for update in range(self.updates))
             return
         assert self.minutes is not None
+        yield 0.0
         began = time.monotonic()
         while (share := (time.monotonic() - began) / (60 * self.minutes)) < 1:
             yield share

@@ -128,7 +128,8 @@ def fit(
         )
         fitted, scale, rest = made.network, _as_json(made.scale), made.rest.tolist()
     elif config is not None:
-        fitted = offline.fit(recording.train, config, shares, seed=seed)
+        world = offline.blank(recording.train, config, seed=seed)
+        fitted = offline.fit(world, recording.train, config, shares, seed=seed)
         if isinstance(fitted, Hierarchy):
             crossovers = accepted(fitted, recording)
     if fitted is not None:

@@ -1,8 +1,9 @@
 """The world model of `dreamer_h.world`, trained on recorded episodes alone."""
 
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import Any, TypeVar, cast
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -18,6 +19,8 @@ from dreamer_h.replay.sampler import sample
 from dreamer_h.world.hierarchy import AnyWorld, levels_of, make_world
 from dreamer_h.world.objective import batch_losses, scales
 
+World = TypeVar("World", bound=AnyWorld)
+
 
 def blank(episodes: list[Episode], config: Config, *, seed: int) -> AnyWorld:
     """A world that has learned nothing."""
@@ -25,27 +28,44 @@ def blank(episodes: list[Episode], config: Config, *, seed: int) -> AnyWorld:
     return make_world(obs, episodes[0].action.shape[-1], config, key=jr.key(seed))
 
 
-def fit(episodes: list[Episode], config: Config, shares: Iterable[float], *, seed: int) -> AnyWorld:
+def fit(
+    world: World,
+    episodes: list[Episode],
+    config: Config,
+    shares: Iterable[float],
+    *,
+    seed: int,
+    part: Callable[[World], Any] = lambda world: world,
+) -> World:
     """Trains a world on windows of the episodes, as a run does while it collects them.
 
     Here the end is known, so the learning rate falls towards it, as that of the plain networks.
+    Nothing but `part` of the world changes. Raises ValueError if the loss is not finite.
     """
-    world, ring = blank(episodes, config, seed=seed), filled(episodes)
+    ring, chosen = filled(episodes), config.replay
+    trained, frozen = parted(world, part)
     chain = laprop(
         config.optimizer.learning_rate, clip=config.optimizer.clip, warmup=config.optimizer.warmup
     )
     update = make_update(config, chain)
-    moments = chain.init(cast(optax.Params, world))
-    rng, chosen = np.random.default_rng(seed), config.replay
+    moments = chain.init(cast(optax.Params, trained))
+    rng = np.random.default_rng(seed)
     for count, share in enumerate(shares):
         batch = sample(ring, rng, chosen.batch, chosen.length, chosen.tick)
         rate, clock = np.float32(falling(share)), (np.int32(seed), np.int32(count))
-        world, moments, loss = update(world, moments, batch, rate, *clock)
+        trained, moments, loss = update(trained, frozen, moments, batch, rate, *clock)
         if count % 100 == 99 and not np.isfinite(loss):
             raise ValueError(
                 f"the loss is {loss} after {count + 1} updates; lower the learning rate"
             )
-    return world
+    return eqx.combine(trained, frozen)
+
+
+def parted(world: World, part: Callable[[World], Any]) -> tuple[World, World]:
+    """A world that has `part` only, and one that has the rest; None stands for what is missing."""
+    nothing = jax.tree.map(lambda _: False, world)
+    mask = eqx.tree_at(part, nothing, replace_fn=lambda part: jax.tree.map(lambda _: True, part))
+    return eqx.partition(world, mask)
 
 
 def filled(episodes: list[Episode]) -> Ring:
@@ -59,24 +79,26 @@ def filled(episodes: list[Episode]) -> Ring:
 
 
 def make_update(config: Config, chain: optax.GradientTransformation) -> Callable:
-    """`(world, moments, batch, rate, seed, count) -> (world, moments, loss)`; donates two.
+    """`(trained, frozen, moments, batch, rate, seed, count) -> (trained, moments, loss)`; donates
+    what it changes.
 
-    `rate` is a factor of the chain's own learning rate.
+    `trained` and `frozen` make a world together. `rate` is a factor of the chain's learning rate.
     """
     scale = scales(config)
 
-    def total(world, batch, count, key):
+    def total(trained, frozen, batch, count, key):
+        world = eqx.combine(trained, frozen)
         losses, _, _ = batch_losses(world, batch, config, update=count, key=key)
         assert losses.keys() == scale.keys()
         return sum((scale[name] * loss.mean() for name, loss in losses.items()), jnp.float32(0.0))
 
-    def update(world, moments, batch, rate, seed, count):
+    def update(trained, frozen, moments, batch, rate, seed, count):
         key = jr.fold_in(jr.key(seed, impl="unsafe_rbg"), count)
-        loss, gradient = jax.value_and_grad(total)(world, batch, count, key)
-        steps, moments = chain.update(gradient, moments, world)
+        loss, gradient = jax.value_and_grad(total)(trained, frozen, batch, count, key)
+        steps, moments = chain.update(gradient, moments, trained)
         if config.levels > 1:
             steps = slowed(steps, levels_of, config.jump.rate)
-        world = jax.tree.map(lambda leaf, step: leaf + rate * step, world, steps)
-        return world, moments, loss
+        trained = jax.tree.map(lambda leaf, step: leaf + rate * step, trained, steps)
+        return trained, moments, loss
 
-    return jax.jit(update, donate_argnums=(0, 1))
+    return jax.jit(update, donate_argnums=(0, 2))

@@ -10,7 +10,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dreamer_h.nn import fsq
 from dreamer_h.nn.layers import MLP, Linear
-from dreamer_h.nn.recurrent import BlockGRU, frugal
 
 MACRO = 8  # dimensions of the macro code
 
@@ -21,11 +20,12 @@ class Chunk(eqx.Module):
     """U numbers from the actions of one jump: `begin`, `step` for each action, `code`.
 
     `actions` is a recurrence over the actions alone, so all jumps of a path are read side by side;
-    `anchored` one that sees the anchor, too, so it must wait for it; `flat` is the simplest thing,
-    an MLP on all actions at once.
+    `anchored` one that starts from the anchor, so it must wait for it; `flat` is the simplest
+    thing, an MLP on all actions at once.
     """
 
-    cell: BlockGRU | None
+    cell: eqx.nn.GRUCell | None
+    first: Linear | None  # anchor -> the state that an anchored recurrence starts in
     mlp: MLP | None
     form: Form = eqx.field(static=True)
     stride: int = eqx.field(static=True)  # agent steps of a jump
@@ -36,33 +36,30 @@ class Chunk(eqx.Module):
         self, anchor: int, action: int, stride: int, units: int, form: Form, *, key: PRNGKeyArray
     ):
         self.form, self.stride, self.action, self.units = form, stride, action, units
-        seen = 1 + anchor * (form == "anchored")
+        key, first_key = jr.split(key)
         flat = form == "flat"
-        self.cell = None if flat else BlockGRU(seen, action, units, units, 1, key=key)
+        self.cell = None if flat else eqx.nn.GRUCell(action + 1, units, key=key)
+        self.first = Linear(anchor, units, key=first_key) if form == "anchored" else None
         self.mlp = MLP(stride * action, units, 2, key=key) if flat else None
 
-    def begin(self) -> Float[Array, " state"]:
+    def begin(self, anchor: Float[Array, " V"]) -> Float[Array, " state"]:
         """Before the first action."""
+        if self.first is not None:
+            return jnp.tanh(self.first(anchor)).astype(jnp.float32)
         width = self.units if self.mlp is None else self.stride * self.action
         return jnp.zeros(width, jnp.float32)
 
     def step(
-        self,
-        state: Float[Array, " state"],
-        action: Float[Array, " A"],
-        anchor: Float[Array, " V"],
-        phase: Int[Array, ""],
+        self, state: Float[Array, " state"], action: Float[Array, " A"], phase: Int[Array, ""]
     ) -> Float[Array, " state"]:
         """After one more action, the `phase`-th of the jump, counted from 0."""
         if self.cell is None:
             rows = state.reshape(self.stride, self.action).at[phase].set(action)
             return rows.reshape(-1)
         clock = ((phase + 1.0) / self.stride)[None]
-        seen = jnp.concatenate([clock, anchor]) if self.form == "anchored" else clock
-        dtype = self.cell.hidden_embedding.dtype
-        embedded = self.cell.embed(action.astype(dtype))
-        following = self.cell(state.astype(dtype), seen.astype(dtype), embedded)
-        return following.astype(jnp.float32)
+        dtype = self.cell.weight_hh.dtype
+        told = jnp.concatenate([action, clock]).astype(dtype)
+        return self.cell(told, state.astype(dtype)).astype(jnp.float32)
 
     def code(self, state: Float[Array, " state"]) -> Float[Array, " U"]:
         """What is known of the actions so far."""
@@ -78,11 +75,11 @@ class Chunk(eqx.Module):
         """The states after each action of a whole jump."""
 
         def step(state, inputs):
-            state = self.step(state, inputs[0], anchor, inputs[1])
+            state = self.step(state, *inputs)
             return state, state
 
         inputs = (actions, jnp.arange(len(actions)))
-        return jax.lax.scan(frugal(step), self.begin(), inputs)[1]
+        return jax.lax.scan(step, self.begin(anchor), inputs)[1]
 
 
 class Macro(eqx.Module):

@@ -7,13 +7,15 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dreamer_h.config import Config
 from dreamer_h.types import Latent, Sequence
-from dreamer_h.world import jump_losses, losses
+from dreamer_h.world import hierarchy_losses, losses
 from dreamer_h.world.hierarchy import AnyWorld, Hierarchy
 
 
 def scales(config: Config) -> dict[str, float]:
     """The weight of each loss."""
-    return losses.scales(config.world) | (jump_losses.scales(config) if config.levels > 1 else {})
+    return losses.scales(config.world) | (
+        hierarchy_losses.scales(config) if config.levels > 1 else {}
+    )
 
 
 def batch_losses(
@@ -28,7 +30,7 @@ def batch_losses(
     0 (B, T+1, ...), and what the log shows. `update` moves the curriculum of the upper levels."""
     keys = jr.split(key, len(batch.mask))
     if isinstance(world, Hierarchy):
-        several = lambda sequence, other, key: jump_losses.hierarchy_losses(
+        several = lambda sequence, other, key: hierarchy_losses.hierarchy_losses(
             world, sequence, other, config, update=update, key=key
         )
         return jax.vmap(several)(batch, jnp.roll(batch.action, 1, axis=0), keys)

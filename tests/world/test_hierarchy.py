@@ -12,9 +12,11 @@ import tiny
 
 from dreamer_h.config import Config, JumpConfig, ReplayConfig
 from dreamer_h.types import Latent, Stack
+from dreamer_h.world.fill import fill
+from dreamer_h.world.follow import follow
 from dreamer_h.world.hierarchy import Hierarchy, levels_of, make_world
-from dreamer_h.world.jump_losses import Going
 from dreamer_h.world.objective import batch_losses, scales
+from dreamer_h.world.outcome import Outcome
 
 STRIDE, T = 2, 8
 WORLD = dataclasses.replace(
@@ -106,8 +108,8 @@ def test_levels_hand_over_at_their_crossovers(world):
 
 def test_segments_filled_side_by_side_are_those_filled_one_by_one(world):
     window, key = tiny.window(steps=T), jr.key(4)
-    found = jax.jit(lambda: world.follow(window, jr.split(jr.key(1), T + 1)))()
-    together = jax.jit(lambda: world.fill(found.starts[0], 0, window.action, key))()
+    found = jax.jit(lambda: follow(world, window, jr.split(jr.key(1), T + 1)))()
+    together = jax.jit(lambda: fill(world, found.starts[0], 0, window.action, key=key))()
     ground = world.ground_at(found.starts[0])
     for n, own in enumerate(jr.split(key, T // STRIDE)):
         start = jax.tree.map(lambda leaf, n=n: leaf[n], ground)
@@ -222,7 +224,7 @@ def test_what_happened_on_a_jump_is_summed_with_its_discounts():
     window = dataclasses.replace(
         window, is_terminal=window.is_terminal.at[7].set(True), mask=window.mask.at[8:].set(False)
     )
-    found = Going.of(window, np.array([4, 8]), 4, horizon)
+    found = Outcome.of(window, np.array([4, 8]), 4, horizon)
     discount = 1 - 1 / horizon
     reward = np.asarray(window.reward)
     np.testing.assert_allclose(found.reward[0], reward[1:5] @ discount ** np.arange(4), rtol=1e-5)
