@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int32, Shaped
+from jaxtyping import Array, Bool, Float, Int, Int32, Shaped
 
 if TYPE_CHECKING:
     Leaf = Any
@@ -91,7 +91,22 @@ class Imagined(eqx.Module):
 
     latent: Latent | Stack  # (H+1, ...)
     action: Float[Array, "*B H A"]
-    waypoints: tuple[Latent, ...] = ()  # of each level that jumped: (N+1, ...), from its first on
+    waypoints: "tuple[Waypoints, ...]" = ()  # of each level that jumped
+
+
+class Waypoints(eqx.Module):
+    """Where the jumps of a level led, the first of them being where it began."""
+
+    latent: Latent  # (N+1, ...) of that level; `obs` are the anchors
+    level: int = eqx.field(static=True)
+    first: int = eqx.field(static=True)  # agent steps from the start of imagination
+    stride: int = eqx.field(static=True)  # agent steps between two
+
+    @property
+    def steps(self) -> Int[np.ndarray, " N1"]:
+        """Agent steps from the start of imagination, of each waypoint."""
+        count = self.latent.deter.shape[-2]
+        return self.first + self.stride * np.arange(count)
 
 
 Moment = dict[str, np.ndarray]  # everything that the real future depends on; float64 and more

@@ -24,15 +24,18 @@ import envs
 from dreamer_h.config import flatten
 from dreamer_h.files import replacing
 from dreamer_h.guard import EnvironmentFault
-from dreamer_h.horizon import exchange, models, overview, transport
+from dreamer_h.horizon import exchange, level_figures, models, overview, transport
 from dreamer_h.horizon.budget import Budget
 from dreamer_h.horizon.compare import paired
+from dreamer_h.horizon.crossover import from_json, handed_over
 from dreamer_h.horizon.damped import Damped
 from dreamer_h.horizon.decisions import judge
 from dreamer_h.horizon.excitation import EXCITATIONS
 from dreamer_h.horizon.figures import figure, table
 from dreamer_h.horizon.floor import Floor, measured
 from dreamer_h.horizon.latent import LatentSimulator
+from dreamer_h.horizon.level_report import level_report
+from dreamer_h.horizon.pooled import Pooled
 from dreamer_h.horizon.record import Plan, record
 from dreamer_h.horizon.recording import Recording, load_recording
 from dreamer_h.horizon.report import report
@@ -53,6 +56,7 @@ from dreamer_h.train.load import load_agent, load_config, newest
 from dreamer_h.train.policy import Snapshots
 from dreamer_h.train.runtime import run_script, use_compilation_cache
 from dreamer_h.train.state import Agent
+from dreamer_h.world.hierarchy import Hierarchy
 from envs.physics import DmcPhysics
 from envs.quantities import quantities
 
@@ -124,24 +128,18 @@ def run_fit(chosen: argparse.Namespace) -> None:
     recording = load_recording(chosen.data)
     folder = chosen.out or chosen.data / "models" / f"{chosen.model}-{chosen.seed}"
     models.check_name(chosen.model, models.FITTED)
+    bar = tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}")
     budget = None
     if chosen.model not in YARDSTICKS:
         budget = Budget(chosen.updates, chosen.minutes)
-    bar = tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}")
-
-    def shown():
-        for share in budget or ():
-            bar.update(int(100 * share) - bar.n)
-            yield share
-        bar.update(100 - bar.n)
-
+    shares = () if budget is None else budget.shown(bar)
     config = None
     if chosen.model in models.WORLDS or chosen.preset or chosen.set:  # others refuse a config
         config = preset(chosen.preset or "cpu")
         config = with_levels(config, models.WORLDS.get(chosen.model, 1), chosen.strides)
         config = with_settings(config, chosen.set or [])
         config = replace(config, task=recording.task)
-    models.fit(chosen.model, recording, budget, shown(), config, folder, seed=chosen.seed)
+    models.fit(chosen.model, recording, budget, shares, config, folder, seed=chosen.seed)
     bar.close()
     print(folder)
 
@@ -151,6 +149,10 @@ def add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", help=f"folder of `fit`, logdir of train.py, or {', '.join(YARDSTICKS)}"
     )
+    parser.add_argument(
+        "--pool", type=Path, nargs="+", default=[],
+        help="folders of `fit` whose samples are pooled with the model's: flat_fused",
+    )  # fmt: skip
     parser.add_argument("--name", help="of the model in the results; default is its own")
     parser.add_argument(
         "--damped", action="store_true", help="shrunk towards the mean: flat_damped"
@@ -219,24 +221,30 @@ def found_simulator(
         made = ("model", "seed", "budget", "config")
         origin = {field: getattr(card, field) for field in made}
     elif (folder / "config.json").exists():
-        name, simulator = folder.name, LatentSimulator(found_run(folder, recording).world)
+        agent, marks = found_run(folder, recording)
+        name, simulator = folder.name, LatentSimulator(agent.world, marks)
         config = load_config(folder)
         origin = {"model": "run", "seed": config.seed, "config": flatten(config)}
     else:
         simulator = models.yardstick(name, recording, bench.scale)
     if chosen.fast:
-        if not isinstance(simulator, LatentSimulator) or not simulator.crossovers:
+        if not isinstance(simulator, LatentSimulator) or not simulator.levels:
             raise ValueError(f"--fast needs a model with levels; {name} has none")
         name = f"{name}_fast"
-        simulator = replace(simulator, crossovers=(0,) * len(simulator.crossovers))
+        simulator = replace(simulator, crossovers=(0,) * simulator.levels)
+    if chosen.pool:
+        others = [models.load(other, recording, bench.scale) for other in chosen.pool]
+        name = "+".join([name, *(card.label for card, _ in others)])
+        simulator = Pooled((simulator, *(other for _, other in others)))
     if chosen.damped:
         name = f"{name}_damped"
         simulator = Damped.fit(simulator, bench.calibration, bench.scale, samples=SAMPLES)
     return chosen.name or name, simulator, origin
 
 
-def found_run(folder: Path, recording: Recording) -> Agent:
-    """The agent of a logdir. Raises ValueError where the run saw other things than recorded."""
+def found_run(folder: Path, recording: Recording) -> tuple[Agent, tuple[int | None, ...]]:
+    """The agent of a logdir, and from where its levels jump. Raises ValueError where the run saw
+    other things than recorded."""
     config, agent, manifest = load_agent(folder)
     about = {
         "task": envs.short_name(config.task),
@@ -246,7 +254,7 @@ def found_run(folder: Path, recording: Recording) -> Agent:
         "action": manifest["action"],
     }
     models.check_agrees(f"the run in {folder}", about, recording)
-    return agent
+    return agent, handed_over(from_json(manifest.get("crossovers", [])))
 
 
 def make_physics(recording: Recording) -> Callable[[], DmcPhysics]:
@@ -261,6 +269,34 @@ def floor_of(bench: Benchmark, jobs: int) -> Floor | None:
     bar = partial(tqdm, total=len(bench.far), unit="window", desc="physics floor")
     make = make_physics(recording)
     return measured(make, recording, bench.far, bench.scale, jobs=jobs, progress=bar)
+
+
+def add_levels(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="folder of `record`")
+    parser.add_argument("--model", required=True, help="folder of `fit`, or logdir, with levels")
+    parser.add_argument("--name", help="of the model in the results; default is its own")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+
+
+def run_levels(chosen: argparse.Namespace) -> None:
+    recording = load_recording(chosen.data)
+    bench = benchmark(recording, quantities(recording.task, recording.layout))
+    chosen.fast, chosen.damped, chosen.pool = False, False, []
+    name, simulator, origin = found_simulator(chosen, bench)
+    if not isinstance(simulator, LatentSimulator) or not isinstance(simulator.world, Hierarchy):
+        raise ValueError(f"{name} has one level only; there is nothing to hold it against")
+    found = level_report(simulator.world, bench.far, bench.scale, recording.dt)
+    found |= {"task": recording.task, "data": recording.hash, "origin": origin}
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    with replacing(chosen.out / f"{name}.levels.json") as file:
+        file.write(json.dumps(found, indent=1).encode())
+    text = level_figures.table(found)
+    with replacing(chosen.out / f"{name}.levels.md") as file:
+        file.write(text.encode())
+    title = f"{recording.task} ({recording.manifest['behaviour']}): the levels of {name}"
+    level_figures.figure(found, title).savefig(chosen.out / f"{name}.levels.png")
+    print(text)
+    print(chosen.out / f"{name}.levels.png")
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
@@ -314,6 +350,7 @@ COMMANDS = {
     "record": (add_record, run_record, "episodes with the physics' state"),
     "fit": (add_fit, run_fit, "a simulator to recorded episodes"),
     "score": (add_score, run_score, "a simulator against what happened"),
+    "levels": (add_levels, run_levels, "the levels of a simulator with each other"),
     "compare": (add_compare, run_compare, "scored simulators with each other"),
     "overview": (add_overview, run_overview, "two of them on many tasks"),
 }

@@ -1,7 +1,8 @@
 """Train an agent inside its learned simulator: `python scripts/train.py --task walker-walk`.
 
 Every field of the config is a flag; `--preset` and `--recipe` choose the rest. The same command on
-the same logdir resumes.
+the same logdir resumes. A level is added to a trained run, of which nothing changes, by
+`python scripts/train.py --from runs/walker-walk-0 --add-level --stride 8`.
 """
 
 import argparse
@@ -12,14 +13,19 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import tyro
+from tqdm import tqdm
 
 import envs
 from dreamer_h.config import Config, flatten
 from dreamer_h.files import replacing
+from dreamer_h.horizon.budget import Budget
 from dreamer_h.presets import PRESETS, RECIPES, check_recipe, preset, with_levels
+from dreamer_h.train.add_level import add_level, with_one_more
 from dreamer_h.train.collect import KeepsFailing
 from dreamer_h.train.evaluate import play_held_out, table
 from dreamer_h.train.interrupt import Interrupt
+from dreamer_h.train.level_files import BELOW, level_path
+from dreamer_h.train.load import load_config
 from dreamer_h.train.lock import LogdirBusy, logdir_lock
 from dreamer_h.train.loop import NotFinite, Trainer
 from dreamer_h.train.runtime import run_script, use_compilation_cache
@@ -55,9 +61,55 @@ def parse(arguments: list[str]) -> tuple[Config, Path]:
     return config, Path(logdir)
 
 
+def parse_addition(arguments: list[str]) -> argparse.Namespace:
+    """The flags of an added level. Raises ValueError for a stride that is none."""
+    parser = argparse.ArgumentParser(
+        prog="python scripts/train.py --add-level", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("--from", dest="run", type=Path, required=True, help="logdir of the run")
+    parser.add_argument("--add-level", action="store_true", required=True)
+    parser.add_argument("--stride", type=int, default=8, help="steps of the level below in a jump")
+    parser.add_argument("--updates", type=int, help="budget; default is 5000")
+    parser.add_argument("--minutes", type=float, help="or in minutes of this machine")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--logdir", type=Path, help="default is <run>-levels<number>")
+    chosen = parser.parse_args(arguments)
+    if chosen.stride < 2:
+        raise ValueError(f"--stride is {chosen.stride}; a jump covers 2 steps or more")
+    if chosen.updates is None and chosen.minutes is None:
+        chosen.updates = 5000
+    return chosen
+
+
+def run_addition(arguments: list[str]) -> int:
+    """Adds a level, and says whether it is worth using, and from where on."""
+    chosen = parse_addition(arguments)
+    config = with_one_more(load_config(chosen.run), chosen.stride)
+    level = config.levels - 1
+    logdir = chosen.logdir or chosen.run.with_name(f"{chosen.run.name}-levels{config.levels}")
+    make_env = partial(envs.make, config.task, **config.environment)
+    bar = tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}")
+    with logdir_lock(logdir), bar:
+        if (logdir / "config.json").exists():
+            raise ValueError(f"{logdir} holds a run; choose another --logdir")
+        shares = Budget(chosen.updates, chosen.minutes).shown(bar)
+        found = add_level(chosen.run, logdir, chosen.stride, shares, make_env, seed=chosen.seed)
+    if not found:
+        print(f"level {level}: its error says little or nothing here; not used by default")
+    for one in found:
+        print(one.described())
+    print(f"{level_path(logdir, level)}, on a frozen copy of {chosen.run}")
+    return 0
+
+
 def check_logdir(config: Config, logdir: Path) -> None:
     """Raises ValueError if the logdir is another config's."""
     path = logdir / "config.json"
+    if (logdir / BELOW).exists():
+        raise ValueError(
+            f"{logdir} holds a frozen run with an added level, which no training changes; choose "
+            "another --logdir"
+        )
     if path.exists():
         before, now = json.loads(path.read_text()), flatten(config)
         differ = [
@@ -80,6 +132,8 @@ def finish(trainer: Trainer) -> None:
         trainer.state.acting, config, trainer.make_env, config.eval_episodes, film=film
     )
     print(table(episodes))
+    for found in trainer.crossovers:
+        print(found.described())
     if film and episodes and episodes[0].frames is not None:
         frames = episodes[0].frames
         iio.imwrite(logdir / "video.mp4", frames, fps=fps)
@@ -89,8 +143,10 @@ def finish(trainer: Trainer) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    config, logdir = parse(arguments)
     use_compilation_cache()
+    if {"--add-level", "--from"} & {argument.partition("=")[0] for argument in arguments}:
+        return run_addition(arguments)
+    config, logdir = parse(arguments)
     make_env = partial(envs.make, config.task, **config.environment)
     with logdir_lock(logdir), Interrupt() as interrupt:
         check_logdir(config, logdir)

@@ -70,6 +70,20 @@ class Toy(Plain):
         self.episode, self.time = state["clock"].tolist()
 
 
+class Images(Plain):
+    """The same, seen as a picture of five bars."""
+
+    def __init__(self):
+        super().__init__()
+        self.observation_space = gym.spaces.Box(0, 255, (16, 16, 3), np.uint8)
+
+    def _broken(self, reward: float) -> tuple[np.ndarray, float]:
+        image = np.zeros((16, 16, 3), np.uint8)
+        for bar, value in enumerate(self.obs):
+            image[: int(8 * (value + 1)), 3 * bar : 3 * bar + 3, bar % 3] = 255
+        return image, float(self.obs.mean())
+
+
 def config(*, replay: dict[str, Any] | None = None, **changes) -> Config:
     """200 agent steps in two environments, 10 episodes, 19 updates."""
     debug = preset("debug")
@@ -98,7 +112,8 @@ _updates: dict[Any, Any] = {}
 
 def shared_update(config: Config) -> Any:
     """make_update, traced once for all configs that make the same one."""
-    key = (config.precision, config.world, config.behaviour, config.optimizer)
+    key = (config.precision, config.world, config.behaviour, config.optimizer, config.average)
+    key += (config.levels, config.strides, config.jump)
     if key not in _updates:
         _updates[key] = update.make_update(config)
     return _updates[key]

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,13 @@ class Budget:
         began = time.monotonic()
         while (share := (time.monotonic() - began) / (60 * self.minutes)) < 1:
             yield share
+
+    def shown(self, bar: Any) -> Iterator[float]:
+        """The same shares, with a progress bar of 100 %."""
+        for share in self:
+            bar.update(int(100 * share) - bar.n)
+            yield share
+        bar.update(100 - bar.n)
 
 
 def falling(share: float) -> float:

@@ -24,6 +24,11 @@ class LatentSimulator:
     world: AnyWorld
     crossovers: tuple[int | None, ...] = ()  # agent steps from which each upper level jumps
 
+    @property
+    def levels(self) -> int:
+        """How many there are above the lowest."""
+        return len(self.world.jumps) if isinstance(self.world, Hierarchy) else 0
+
     def start(self, context: Context, *, seed: int) -> Latent | Stack:
         """The posterior (W, ...) behind the context; samples of `imagine` share its memory."""
         return _start(self.world, context.obs, context.action, seed)
@@ -39,7 +44,7 @@ class LatentSimulator:
         return state, np.asarray(obs), np.asarray(reward)
 
 
-def _keys(seed, samples: int, windows: int):
+def keys_of(seed, samples: int, windows: int):
     """(S, W) keys: that of a window does not depend on how many there are."""
     one = lambda s, w: jr.fold_in(jr.fold_in(jr.key(seed), s), w)
     return jax.vmap(lambda s: jax.vmap(lambda w: one(s, w))(jnp.arange(windows)))(
@@ -61,7 +66,7 @@ def _start(world, obs, action, seed):
         )
         return jax.tree.map(lambda leaf: leaf[-1], world.start(sequence, key=key))
 
-    return jax.vmap(one)(obs, action, _keys(seed, 1, len(obs))[0])
+    return jax.vmap(one)(obs, action, keys_of(seed, 1, len(obs))[0])
 
 
 AT_ONCE = 5  # samples side by side: more of them take memory and no less time
@@ -82,7 +87,7 @@ def _imagine(world, latent, action, samples, seed, crossovers):
         return prediction.obs.mean, prediction.reward.mean
 
     windows = lambda keys: jax.vmap(path)(latent, action, keys)
-    return jax.lax.map(windows, _keys(seed, samples, len(action)), batch_size=AT_ONCE)
+    return jax.lax.map(windows, keys_of(seed, samples, len(action)), batch_size=AT_ONCE)
 
 
 @jax.jit
@@ -92,4 +97,4 @@ def _step(world, latent, action, seed):
         prediction = world.decode(latent)
         return latent, prediction.obs.mean, prediction.reward.mean
 
-    return jax.vmap(one)(latent, jnp.asarray(action), _keys(seed, 1, len(action))[0])
+    return jax.vmap(one)(latent, jnp.asarray(action), keys_of(seed, 1, len(action))[0])

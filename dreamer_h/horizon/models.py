@@ -196,14 +196,14 @@ def load(folder: Path, recording: Recording, scale: Scale) -> tuple[Card, Simula
     weights = folder / "weights.eqx"
     if card.config is not None:
         blank = offline.blank(recording.train, from_flat(card.config), seed=card.seed)
-        found = eqx.tree_deserialise_leaves(weights, blank)
+        found = _weights(weights, blank)
         marks = crossover.handed_over(crossover.from_json(card.crossovers))
         return card, LatentSimulator(found, marks)
     members, _ = NETWORKS[card.model]
     assert card.scale is not None
     own, rest = _from_json(card.scale), np.array(card.rest)
     blank = network.blank(recording.train, own, members, seed=card.seed)
-    found = eqx.tree_deserialise_leaves(weights, blank.network)
+    found = _weights(weights, blank.network)
     return card, network.NetworkSimulator(found, own, rest)
 
 
@@ -215,6 +215,16 @@ def _read_card(folder: Path) -> Card:
             f"{sorted(names ^ found.keys())}; fit the model again"
         )
     return Card(**found)
+
+
+def _weights(path: Path, blank: Any) -> Any:
+    try:
+        return eqx.tree_deserialise_leaves(path, blank)
+    except (RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{path} is damaged or of another version of dreamer_h ({reason}); fit the model again"
+        ) from error
 
 
 def _check_unseen(folder: Path, card: Card, recording: Recording) -> None:

@@ -40,9 +40,16 @@ def fit(
     """Trains a world on windows of the episodes, as a run does while it collects them.
 
     Here the end is known, so the learning rate falls towards it, as that of the plain networks.
-    Nothing but `part` of the world changes. Raises ValueError if the loss is not finite.
+    Nothing but `part` of the world changes. Raises ValueError if no episode is as long as a window,
+    and if the loss is not finite.
     """
     ring, chosen = filled(episodes), config.replay
+    longest = max(len(episode) for episode in episodes)
+    if chosen.length > longest:
+        raise ValueError(
+            f"the longest episode has {longest} agent steps, a window has {chosen.length}: use "
+            "fewer levels, smaller strides, or a smaller --replay.length"
+        )
     trained, frozen = parted(world, part)
     chain = laprop(
         config.optimizer.learning_rate, clip=config.optimizer.clip, warmup=config.optimizer.warmup

@@ -24,6 +24,7 @@ from jaxtyping import PyTree
 from dreamer_h.files import remove_stale, replacing
 
 FORMAT = 1
+ARRAYS = "arrays/"
 PACKAGES = ("jax", "equinox", "numpy", "mujoco", "dm_control", "gymnasium", "dreamer_h")
 RESERVED = ("format", "versions", "members", "checkpoint")  # manifest keys that are written here
 # .npy has no name for these: they are stored as unsigned integers of the same width
@@ -52,7 +53,7 @@ def save(
     path = Path(path)
     if taken := sorted(set(RESERVED) & set(manifest)):
         raise ValueError(f"manifest keys {taken} are written by the checkpoint; rename yours")
-    members = _named_leaves(tree) | {f"arrays/{k}": np.asarray(v) for k, v in arrays.items()}
+    members = _named_leaves(tree) | {f"{ARRAYS}{k}": np.asarray(v) for k, v in arrays.items()}
     stored = {name: _to_numpy(leaf) for name, leaf in members.items()}
     for name, array in stored.items():
         if array.dtype.kind in "OV":
@@ -91,9 +92,19 @@ def load(path: Path | str, like: PyTree) -> Loaded:
         stored = {name: _read(file, name, manifest["members"]) for name in manifest["members"]}
     leaves = {name: array for name, array in stored.items() if name.startswith("tree")}
     tree = _restore(path, leaves, manifest["members"], like)
-    prefix = "arrays/"
-    arrays = {k.removeprefix(prefix): v for k, v in stored.items() if k.startswith(prefix)}
-    return tree, arrays, manifest
+    return tree, _arrays(stored), manifest
+
+
+def arrays(path: Path | str) -> dict[str, np.ndarray]:
+    """Reads only the named arrays. Raises CheckpointCorrupt as `load` does."""
+    with _reading(Path(path)) as file:
+        members = _manifest(file)["members"]
+        stored = {name: _read(file, name, members) for name in members if name.startswith(ARRAYS)}
+    return _arrays(stored)
+
+
+def _arrays(stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {k.removeprefix(ARRAYS): v for k, v in stored.items() if k.startswith(ARRAYS)}
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:

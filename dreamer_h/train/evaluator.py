@@ -7,15 +7,20 @@ import gymnasium as gym
 import numpy as np
 
 from dreamer_h.config import Config
+from dreamer_h.horizon.crossover import Crossover
 from dreamer_h.horizon.recording import Field
 from dreamer_h.replay.ring import Ring
 from dreamer_h.train import fidelity
-from dreamer_h.train.evaluate import play, rows
+from dreamer_h.train.evaluate import Episode, play, rows
 from dreamer_h.train.gap import imagined_and_real
 from dreamer_h.train.logger import Counts, Logger
-from dreamer_h.train.openloop import picture
+from dreamer_h.train.openloop import CONTEXT, open_loop
+from dreamer_h.train.openloop_figure import picture
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.train.state import Agent
+from dreamer_h.world.hierarchy import AnyWorld, Hierarchy
+
+SHOWN = 128  # agent steps of the open-loop picture
 
 
 class Evaluator:
@@ -29,11 +34,9 @@ class Evaluator:
     ):
         self.config, self.make_env, self.logger = config, make_env, logger
         self.envs: list[gym.Env] = []
-        bare: Any = env.unwrapped
-        self.dt = float(getattr(bare, "dt", 1.0))
-        size = int(np.prod(env.observation_space.shape or ()))
-        layout = getattr(bare, "layout", ()) or (("obs", 0, size, "other"),)
-        self.fields = tuple(Field(*field) for field in layout)
+        self.episodes: list[Episode] = []  # of the last call
+        self.dt = float(getattr(env.unwrapped, "dt", 1.0))
+        self.fields = fields_of(env)
 
     def __call__(self, agent: Agent, ring: Ring, counts: Counts) -> list[dict[str, Any]]:
         """Plays the evaluation episodes, logs them, and returns their rows for results."""
@@ -46,7 +49,7 @@ class Evaluator:
             derive(config.seed, Stream.EVALUATE, counts.env_step, i % count)
             for i in range(2 * count)
         ]
-        episodes = play(agent, self.envs, seeds, sampled, seed=config.seed)
+        self.episodes = episodes = play(agent, self.envs, seeds, sampled, seed=config.seed)
         found = rows(episodes, task=config.task, seed=config.seed, env_step=counts.env_step)
         scalars = {f"eval/{row['what']}": row["value"] for row in found}
         gap = imagined_and_real(agent, episodes)
@@ -59,10 +62,24 @@ class Evaluator:
                 self.logger.figure(counts, "horizon/curve", fidelity.picture(curves, self.dt))
         self.logger.scalars(counts, scalars)
         if episodes:
-            names = [name for field in self.fields for name in entries(field)]
-            self.logger.figure(
-                counts, "world/open_loop", picture(agent, episodes[-1], names, self.dt)
+            names = names_of(self.fields)
+            shown = min(SHOWN, len(episodes[-1].action))
+            context = min(CONTEXT, max(1, shown // 2))
+            loop = open_loop(
+                agent.world, episodes[-1], names, self.dt, context=context, length=shown - context
             )
+            self.logger.figure(counts, "world/open_loop", picture(loop))
+        return found
+
+    def crossovers(self, world: AnyWorld, ring: Ring, counts: Counts) -> list[Crossover]:
+        """Those of the levels of a simulator, on the last evaluation's episodes; logged."""
+        if not isinstance(world, Hierarchy) or len(ring.obs_shape) > 1:
+            return []
+        found = fidelity.crossovers(world, self.episodes, ring.finished(), self.fields)
+        self.logger.scalars(counts, {
+            f"horizon/crossover/level{one.level}": one.steps
+            for one in found if one.steps is not None
+        })  # fmt: skip
         return found
 
     def close(self) -> None:
@@ -70,7 +87,18 @@ class Evaluator:
             env.close()
 
 
-def entries(field: Field) -> list[str]:
-    """A name for each entry of a field."""
-    width = field.stop - field.start
-    return [f"{field.name}[{i}]" for i in range(width)] if width > 1 else [field.name]
+def fields_of(env: gym.Env) -> tuple[Field, ...]:
+    """What the entries of an environment's observation are, as far as it says."""
+    bare: Any = env.unwrapped
+    size = int(np.prod(env.observation_space.shape or ()))
+    layout = getattr(bare, "layout", ()) or (("obs", 0, size, "other"),)
+    return tuple(Field(*field) for field in layout)
+
+
+def names_of(fields: tuple[Field, ...]) -> list[str]:
+    """A name for each entry of an observation."""
+    found = []
+    for field in fields:
+        width = field.stop - field.start
+        found += [f"{field.name}[{i}]" for i in range(width)] if width > 1 else [field.name]
+    return found

@@ -6,16 +6,17 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from dreamer_h.horizon import trust
+from dreamer_h.horizon import crossover, trust
+from dreamer_h.horizon.crossover import Crossover
 from dreamer_h.horizon.latent import LatentSimulator
 from dreamer_h.horizon.metrics import errors
 from dreamer_h.horizon.recording import Field
 from dreamer_h.horizon.scale import Scale
 from dreamer_h.horizon.score import SAMPLES, ask
-from dreamer_h.horizon.windows import CONTEXT, HORIZONS, cut
+from dreamer_h.horizon.windows import CONTEXT, HORIZONS, Windows, cut
 from dreamer_h.horizon.yardsticks import Climatology
 from dreamer_h.train.evaluate import Episode
-from dreamer_h.world.hierarchy import AnyWorld
+from dreamer_h.world.hierarchy import AnyWorld, Hierarchy
 
 TOLERANCE = 0.5  # training deviations
 KEPT = 50  # replayed episodes, the newest, that deviations and climatology are taken from
@@ -31,18 +32,10 @@ def measure(
     said: no replayed episode, none long enough, nothing that moves.
     """
     replayed = list(replayed)[-KEPT:]
-    lengths = sorted(len(episode.action) for episode in episodes)
-    longest = (lengths[len(lengths) // 2] if lengths else 0) - CONTEXT
-    horizons = [h for h in HORIZONS if h <= longest]
-    if not replayed or not horizons:
+    held_out = _held_out(episodes, replayed, layout)
+    if held_out is None:
         return None
-    try:
-        scale = Scale.fit(replayed, layout)
-    except ValueError:  # nothing that is seen ever changes: there is nothing to predict
-        return None
-    reach = [episode for episode in episodes if len(episode.action) >= CONTEXT + horizons[-1]]
-    places = [(number, episode, CONTEXT) for number, episode in enumerate(reach)]
-    windows = cut(places, horizons[-1])
+    windows, scale = held_out
     simulators = {"world": LatentSimulator(world), "climate": Climatology.fit(replayed, scale)}
     found = {
         name: errors(ask(simulator, {"far": windows})["far"], windows, scale)
@@ -54,6 +47,32 @@ def measure(
         "nrmse": np.median(found["world"]["nrmse"], axis=0),
         "radius": trust.conformal_radius(found["world"]["nrmse"]),
     }
+
+
+def crossovers(
+    world: Hierarchy, episodes: list[Episode], replayed: Iterable[Any], layout: tuple[Field, ...]
+) -> list[Crossover]:
+    """Where each upper level begins to be worth its jumps, on the windows of `measure`; none where
+    nothing can be said."""
+    held_out = _held_out(episodes, list(replayed)[-KEPT:], layout)
+    return [] if held_out is None else crossover.measured(world, *held_out, samples=SAMPLES)
+
+
+def _held_out(
+    episodes: list[Episode], replayed: list[Any], layout: tuple[Field, ...]
+) -> tuple[Windows, Scale] | None:
+    lengths = sorted(len(episode.action) for episode in episodes)
+    longest = (lengths[len(lengths) // 2] if lengths else 0) - CONTEXT
+    horizons = [h for h in HORIZONS if h <= longest]
+    if not replayed or not horizons:
+        return None
+    try:
+        scale = Scale.fit(replayed, layout)
+    except ValueError:  # nothing that is seen ever changes: there is nothing to predict
+        return None
+    reach = [episode for episode in episodes if len(episode.action) >= CONTEXT + horizons[-1]]
+    places = [(number, episode, CONTEXT) for number, episode in enumerate(reach)]
+    return cut(places, horizons[-1]), scale
 
 
 def scalars(curves: dict[str, np.ndarray]) -> dict[str, float]:

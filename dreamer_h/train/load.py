@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from dreamer_h.config import Config, from_flat
 from dreamer_h.train.archive import CheckpointCorrupt, load, read_manifest
 from dreamer_h.train.checkpoint import Checkpoints
+from dreamer_h.train.level_files import BELOW, level_path, load_level
 from dreamer_h.train.state import Agent, TrainState, init_state
 
 
@@ -27,9 +28,12 @@ def load_agent(
 ) -> tuple[Config, Agent, dict[str, Any]]:
     """(config, agent, manifest) of a run's newest whole or best checkpoint.
 
-    Raises ValueError if the logdir has none, CheckpointCorrupt if none is whole.
+    Of a logdir with an added level: the run that it stands on, with its levels. Raises ValueError
+    if the logdir has no checkpoint, CheckpointCorrupt if none is whole.
     """
     config = load_config(run)
+    if (run / BELOW).exists():
+        return config, *_with_added_levels(run)
     folder = run / "checkpoints"
     paths = Checkpoints(folder).retained()[::-1]
     if which == "best":
@@ -47,6 +51,17 @@ def load_agent(
             continue
         return config, state.acting, manifest
     raise CheckpointCorrupt("; ".join(reasons))
+
+
+def _with_added_levels(run: Path) -> tuple[Agent, dict[str, Any]]:
+    manifest = read_manifest(run / BELOW)
+    below = from_flat(manifest["config"])
+    agent = load(run / BELOW, _like(below, manifest))[0].acting
+    level, about = below.levels, manifest
+    while level_path(run, level).exists():
+        world, about = load_level(level_path(run, level), agent.world, manifest)
+        agent, level = Agent(world, agent.behaviour), level + 1
+    return agent, manifest | {"crossovers": about["crossovers"]}
 
 
 def newest(path: Path) -> Path:

@@ -14,6 +14,8 @@ from tqdm import tqdm
 
 from dreamer_h.config import Config, flatten
 from dreamer_h.files import replacing
+from dreamer_h.horizon import crossover
+from dreamer_h.horizon.crossover import Crossover
 from dreamer_h.replay import storage
 from dreamer_h.replay.ring import Ring
 from dreamer_h.replay.sampler import check_window, sample
@@ -83,6 +85,7 @@ class Trainer:
         self.started = time.monotonic()
         self.rows: list[dict[str, Any]] = []
         self.last_returns: dict[str, float] = {}
+        self.crossovers: list[Crossover] = []  # of upper levels, once the run is done
         self.tally = Tally()
         self.restored = self._restore()
         text = "\n".join(f"| {name} | {value} |" for name, value in flatten(config).items())
@@ -141,7 +144,10 @@ class Trainer:
 
     def evaluate(self) -> None:
         """Evaluates the agent as it is, and keeps the rows for results."""
-        found = self.evaluator(self.state.acting, self.ring, self.counts)
+        agent = self.state.acting
+        found = self.evaluator(agent, self.ring, self.counts)
+        if self.env_step >= self.config.steps:
+            self.crossovers = self.evaluator.crossovers(agent.world, self.ring, self.counts)
         if found:
             minutes = {"what": "minutes", "value": self.seconds / 60, "lo": None, "hi": None}
             found.append({**found[0], **minutes, "unit": "minutes"})
@@ -169,6 +175,7 @@ class Trainer:
             "collector": collector,
             "windows": self.windows.bit_generator.state,
             "rows": self.rows,
+            "crossovers": crossover.as_json(self.crossovers),
             "finished_since_log": finished,
             "observation": {
                 "shape": list(self.ring.obs_shape),
@@ -276,6 +283,7 @@ class Trainer:
         self.windows.bit_generator.state = manifest["windows"]
         self.agent_step, self.updates = manifest["agent_step"], manifest["updates"]
         self.seconds_before, self.rows = manifest["seconds"], manifest["rows"]
+        self.crossovers = crossover.from_json(manifest.get("crossovers", []))
         self.tally.restore(part("unlogged/"), manifest["finished_since_log"])
         self.logger.resume_at(self.agent_step)
         return True

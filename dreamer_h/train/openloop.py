@@ -1,6 +1,8 @@
-"""The open-loop picture: what the simulator says from a context on, beside what happened."""
+"""Open loop: what a simulator says from a context on, beside what happened."""
 
 from collections.abc import Sequence as Names
+from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import jax
@@ -8,29 +10,117 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Shaped
-from matplotlib.figure import Figure
 
+from dreamer_h.behaviour.actor_critic import ActorCritic
 from dreamer_h.train.evaluate import Episode
-from dreamer_h.train.state import Agent
-from dreamer_h.types import Latent, Sequence
+from dreamer_h.types import Latent, Sequence, Waypoints
+from dreamer_h.world.hierarchy import AnyWorld, Hierarchy
 
 CONTEXT = 16  # agent steps that the simulator sees before it goes on alone
 SAMPLES = 8
-SIGNALS = 7  # observation signals drawn beside the reward
 
 
-@jax.jit
-def predict(
-    agent: Agent,
+@dataclass(frozen=True)
+class Marks:
+    """Waypoints of one level, in `steps` (N+1,) agent steps from the context's end."""
+
+    level: int
+    steps: np.ndarray
+    obs: np.ndarray  # (S, N+1, ...) decoded
+
+
+@dataclass(frozen=True)
+class OpenLoop:
+    """T agent steps of an episode, and S samples of the last H of them, in physical units."""
+
+    obs: np.ndarray  # (T+1, ...)
+    reward: np.ndarray  # (T+1,), 0 at the episode's start
+    action: np.ndarray  # (S, H, A) that the simulator was asked about
+    imagined: np.ndarray  # (S, H+1, ...), from the context's end on
+    imagined_reward: np.ndarray  # (S, H+1)
+    marks: tuple[Marks, ...]
+    names: tuple[str, ...]  # of the observation's entries
+    dt: float  # seconds per agent step
+
+    @property
+    def context(self) -> int:
+        """Agent steps that were seen."""
+        return len(self.obs) - self.imagined.shape[1]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """For an npz file."""
+        found = {
+            name: getattr(self, name)
+            for name in ("obs", "reward", "action", "imagined", "imagined_reward")
+        }
+        for mark in self.marks:
+            found[f"level{mark.level}/steps"] = mark.steps
+            found[f"level{mark.level}/obs"] = mark.obs
+        return found | {"names": np.array(self.names), "dt": np.array(self.dt)}
+
+
+def open_loop(
+    world: AnyWorld,
+    episode: Episode,
+    names: Names[str],
+    dt: float,
+    *,
+    length: int,
+    context: int = CONTEXT,
+    behaviour: ActorCritic | None = None,
+    crossovers: tuple[int | None, ...] = (),
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> OpenLoop:
+    """Imagines `length` agent steps after `context`, under the episode's actions or, given a
+    behaviour, under its policy. `crossovers` are those of `Hierarchy.imagine`.
+
+    Raises ValueError where the episode is shorter than that.
+    """
+    total = context + length
+    if total > len(episode.action):
+        raise ValueError(
+            f"the episode has {len(episode.action)} agent steps; {context} of context and {length} "
+            f"imagined need {total}"
+        )
+    found = _predict(
+        world, behaviour, episode.obs[: context + 1], episode.action[:total], crossovers,
+        samples, key=jr.key(seed),
+    )  # fmt: skip
+    action, obs, reward, points, seen = jax.tree.map(np.asarray, found)
+    marks = tuple(
+        Marks(point.level, point.steps, at) for point, at in zip(points, seen, strict=True)
+    )
+    return OpenLoop(
+        obs=episode.obs[: total + 1],
+        reward=episode.reward[: total + 1],
+        action=action,
+        imagined=obs,
+        imagined_reward=reward,
+        marks=marks,
+        names=tuple(names),
+        dt=dt,
+    )
+
+
+@partial(jax.jit, static_argnames=("crossovers", "samples"))
+def _predict(
+    world: AnyWorld,
+    behaviour: ActorCritic | None,
     obs: Shaped[Array, "C1 ..."],
     action: Float[Array, "T A"],
+    crossovers: tuple[int | None, ...],
+    samples: int,
     *,
     key: Array,
-) -> tuple[Float[Array, "S H1 ..."], Float[Array, "S H1"]]:
-    """Decoded observations and rewards in physical units, from the context's end on.
-
-    `obs` are the C+1 observations of the context, `action` all T actions; H = T - C.
-    """
+) -> tuple[
+    Float[Array, "S H A"],
+    Float[Array, "S H1 ..."],
+    Float[Array, "S H1"],
+    tuple[Waypoints, ...],
+    tuple[Float[Array, "S N1 ..."], ...],
+]:
+    """Actions, decoded observations and rewards, and waypoints, from the context's end on."""
     context = len(obs) - 1
     falses = jnp.zeros(context + 1, bool)
     sequence = Sequence(
@@ -41,85 +131,29 @@ def predict(
         is_terminal=falses,
         mask=~falses,
     )
+    given = action[context:]
 
     def sample(key):
         start_key, imagine_key = jr.split(key)
-        latent = jax.tree.map(lambda leaf: leaf[-1], agent.world.start(sequence, key=start_key))
-        imagined = agent.world.imagine(latent, action[context:], key=imagine_key)
-        prediction = agent.world.decode(cast(Latent, imagined.latent))
-        return prediction.obs.mean, prediction.reward.mean
+        latent = jax.tree.map(lambda leaf: leaf[-1], world.start(sequence, key=start_key))
+        if behaviour is not None:
+            policy_at = behaviour.policy
+            policy = lambda latent, key: policy_at(latent.features).sample(key)
+            imagined = world.imagine(latent, policy, len(given), key=imagine_key)
+        elif isinstance(world, Hierarchy):
+            imagined = world.imagine(latent, given, key=imagine_key, crossovers=crossovers)
+        else:
+            imagined = world.imagine(latent, given, key=imagine_key)
+        prediction = world.decode(cast(Latent, imagined.latent))
+        seen = ()
+        if isinstance(world, Hierarchy):
+            seen = tuple(world.decode_waypoints(p).obs.mean for p in imagined.waypoints)
+        return (
+            imagined.action,
+            prediction.obs.mean,
+            prediction.reward.mean,
+            imagined.waypoints,
+            seen,
+        )
 
-    return jax.vmap(sample)(jr.split(key, SAMPLES))
-
-
-def picture(
-    agent: Agent, episode: Episode, names: Names[str], dt: float, *, length: int = 128
-) -> Figure:
-    """Real against imagined over time: signals for states; real, imagined, error for pixels.
-
-    `names` are those of the observation's entries, `dt` seconds per agent step. The window is the
-    episode's start, `length` agent steps or what there is.
-    """
-    length = min(length, len(episode.action))
-    context = min(CONTEXT, max(1, length // 2))
-    obs, reward = predict(
-        agent,
-        jnp.asarray(episode.obs[: context + 1]),
-        jnp.asarray(episode.action[:length]),
-        key=jr.key(0),
-    )
-    real = episode.obs[: length + 1]
-    draw = _frames if real.ndim == 4 else _signals
-    return draw(real, np.asarray(obs), episode.reward[: length + 1], np.asarray(reward), names, dt)
-
-
-def _signals(real, imagined, reward, imagined_reward, names, dt) -> Figure:
-    # the liveliest signals say most
-    shown = np.sort(np.argsort(-real.std(axis=0), kind="stable")[:SIGNALS])
-    columns = 2
-    rows = -(-(len(shown) + 1) // columns)
-    figure = Figure(figsize=(9, 1.5 * rows + 0.8), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
-    seconds = np.arange(len(real)) * dt
-    context = len(real) - imagined.shape[1]
-    panels = [("reward", reward, imagined_reward)]
-    panels += [(names[i], real[:, i], imagined[:, :, i]) for i in shown]
-    for axis, (name, truth, samples) in zip(axes, panels, strict=False):
-        ahead = seconds[context:]
-        low, high = samples.min(axis=0), samples.max(axis=0)
-        axis.fill_between(ahead, low, high, color="C1", alpha=0.25, linewidth=0)
-        axis.plot(ahead, samples.mean(axis=0), color="C1", label="imagined (mean, range)")
-        start = 1 if name == "reward" else 0  # nothing is earned by beginning
-        axis.plot(seconds[start:], truth[start:], color="black", linewidth=1, label="real")
-        axis.axvline(seconds[context], color="gray", linestyle=":", linewidth=1)
-        axis.set_title(name, fontsize=9)
-        axis.tick_params(labelsize=7)
-    for axis in axes[len(panels) :]:
-        axis.set_axis_off()
-    for axis in axes[max(0, len(panels) - columns) : len(panels)]:
-        axis.set_xlabel("seconds", fontsize=8)
-    axes[0].legend(fontsize=7, frameon=False)
-    figure.suptitle("open loop: no observation right of the dotted line", fontsize=10)
-    return figure
-
-
-def _frames(real, imagined, reward, imagined_reward, names, dt) -> Figure:
-    context = len(real) - imagined.shape[1]
-    shown = np.linspace(0, imagined.shape[1] - 1, 8).round().astype(int)
-    mean = imagined.mean(axis=0)
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    axes = figure.subplots(3, len(shown))
-    for column, i in enumerate(shown):
-        truth, guess = real[context + i].astype(np.float32), mean[i]
-        error = np.abs(truth - guess).mean(axis=-1)
-        axes[0, column].imshow(truth.astype(np.uint8))
-        axes[1, column].imshow(np.clip(guess, 0, 255).astype(np.uint8))
-        axes[2, column].imshow(error, cmap="magma", vmin=0, vmax=128)
-        axes[0, column].set_title(f"+{i * dt:.2f} s", fontsize=8)
-    for row, name in enumerate(("real", "imagined", "error")):
-        axes[row, 0].set_ylabel(name, fontsize=9)
-    for axis in axes.ravel():
-        axis.set_xticks([])
-        axis.set_yticks([])
-    figure.suptitle(f"open loop after {context - 1} steps of context", fontsize=10)
-    return figure
+    return jax.vmap(sample)(jr.split(key, samples))

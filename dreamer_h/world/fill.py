@@ -39,8 +39,7 @@ def fill(
 ) -> Latent:
     """Latents of level 0 (H, ...) of segments that begin where level i + 1 stands, (N, ...)."""
     while i > 0:
-        memory, above, i = levels.jumps[i].below(starts), levels.jumps[i].stride, i - 1
-        first = jax.vmap(levels.jumps[i].begin)(cast(Array, starts.obs), memory)
+        first, above, i = _begun_below(levels, starts, i), levels.jumps[i].stride, i - 1
         key, leap_key = jr.split(key)
         parts = actions.reshape(-1, above, actions.shape[-1])
         along = lambda standing, actions, key, i=i: leap(levels, standing, i, actions, key=key)
@@ -51,6 +50,19 @@ def fill(
         levels.ground_at(starts), parts, jr.split(key, len(parts))
     )
     return jax.tree.map(lambda leaf: leaf[:, 1:].reshape(-1, *leaf.shape[2:]), path.latent)
+
+
+def ground_of(levels: Levels, standing: Latent, i: int) -> Latent:
+    """Level 0 (N, ...) where level i + 1 stands, (N, ...)."""
+    for above in range(i, 0, -1):
+        standing = _begun_below(levels, standing, above)
+    return levels.ground_at(standing)
+
+
+def _begun_below(levels: Levels, standing: Latent, i: int) -> Latent:
+    """Level i where level i + 1 stands, (N, ...) both."""
+    memory = levels.jumps[i].below(standing)
+    return jax.vmap(levels.jumps[i - 1].begin)(cast(Array, standing.obs), memory)
 
 
 def stretch(

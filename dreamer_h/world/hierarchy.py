@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from dreamer_h.config import Config
 from dreamer_h.nn.distributions import Bernoulli, TwoHot
-from dreamer_h.types import Imagined, Latent, Sequence, Stack
-from dreamer_h.world.fill import leap, stretch
+from dreamer_h.types import Imagined, Latent, Sequence, Stack, Waypoints
+from dreamer_h.world.fill import ground_of, leap, stretch
 from dreamer_h.world.follow import follow
 from dreamer_h.world.jump import anchor_vector
 from dreamer_h.world.levels import Levels
@@ -147,29 +147,32 @@ class Hierarchy(Levels):
                 continue
             begin_key, jump_key = jr.split(jump_key)
             if not waypoints:
-                standing = self._standing(here, begin_key)[i]
+                standing = self.standing(here, begin_key)[i]
             else:  # a longer jump begins where the last of the shorter ones ended
-                last = jax.tree.map(lambda leaf: leaf[-1], waypoints[-1])
-                standing = self.jumps[i].begin(last.obs)
+                standing = self.jumps[i].begin(waypoints[-1].latent.obs[-1])
             filled, points = stretch(
                 self, standing, i, actions[marks[i] : marks[i + 1]], key=jump_key
             )
             latents.append(filled)
-            waypoints.append(points)
+            waypoints.append(Waypoints(points, i + 1, marks[i], self.strides[i]))
         latent = jax.tree.map(lambda *parts: jnp.concatenate(parts), *latents)
         return Imagined(latent, actions, tuple(waypoints))
 
     def waypoints(
         self, stack: Stack, actions: Float[Array, "H A"], *, level: int, key: PRNGKeyArray
-    ) -> Latent:
-        """An upper level's view alone (N+1, ...): where it is after each of its jumps.
+    ) -> Waypoints:
+        """An upper level's view alone, where it is after each of its jumps: nothing is filled in.
 
-        H is a multiple of the level's stride. Nothing is filled in; `obs` of the latents are the
-        anchors (see `anchor_vector`).
+        H is a multiple of the level's stride.
         """
         begin_key, key = jr.split(key)
-        standing = self._standing(stack, begin_key)[level - 1]
-        return leap(self, standing, level - 1, actions, key=key)
+        standing = self.standing(stack, begin_key)[level - 1]
+        points = leap(self, standing, level - 1, actions, key=key)
+        return Waypoints(points, level, 0, self.strides[level - 1])
+
+    def decode_waypoints(self, points: Waypoints) -> Prediction:
+        """Observation, reward and continue where the jumps of a level led, as level 0 sees it."""
+        return self.base.decode(ground_of(self, points.latent, points.level - 1))
 
     def decode(self, latent: Latent | Stack) -> Prediction:
         """Observation, reward and continue at a latent; leading axes are free."""
@@ -186,6 +189,16 @@ class Hierarchy(Levels):
     def redrawn(self, stack: Stack, *, key: PRNGKeyArray) -> Stack:
         """The same state with another draw of the code that the last observation left uncertain."""
         return dataclasses.replace(stack, ground=self.base.redrawn(stack.ground, key=key))
+
+    def standing(self, stack: Stack, key: PRNGKeyArray) -> list[Latent]:
+        """Each level on an anchor drawn here. One whose jump is full remembers; others are new."""
+        anchor_key, *keys = jr.split(key, 1 + len(self.jumps))
+        vector = anchor_vector(self.drawn(stack.here, anchor_key), stack.ground.obs)
+        closed = self._closed(stack, vector, keys)
+        return [
+            _where(self._full(stack.steps, jump.stride), after, jump.begin(vector))
+            for jump, after in zip(self.jumps, closed, strict=True)
+        ]
 
     # --- parts ----------------------------------------------------------------------------------
 
@@ -260,16 +273,6 @@ class Hierarchy(Levels):
             for jump, chunk in zip(self.jumps, stack.chunks, strict=True)
         )
         return dataclasses.replace(stack, ground=ground, here=here, chunks=chunks)
-
-    def _standing(self, stack: Stack, key: PRNGKeyArray) -> list[Latent]:
-        """Each level on an anchor drawn here. One whose jump is full remembers; others are new."""
-        anchor_key, *keys = jr.split(key, 1 + len(self.jumps))
-        vector = anchor_vector(self.drawn(stack.here, anchor_key), stack.ground.obs)
-        closed = self._closed(stack, vector, keys)
-        return [
-            _where(self._full(stack.steps, jump.stride), after, jump.begin(vector))
-            for jump, after in zip(self.jumps, closed, strict=True)
-        ]
 
 
 AnyWorld = World | Hierarchy

@@ -21,7 +21,9 @@ def scales(config: Config) -> dict[str, float]:
     """The weight of each loss of the upper levels, and of what they ask of those below them."""
     chosen, found = config.jump, {"arrive": 1.0}
     for level in range(1, config.levels):
-        weights = {name: 1.0 for name in ("obs", "code", "reward", "continue", "duration")}
+        weights = {
+            name: 1.0 for name in ("obs", "code", "reward", "continue", "duration", "single")
+        }
         weights |= {"dyn": chosen.dyn_scale, "rep": chosen.rep_scale}
         if chosen.selffed:
             weights["selffed"] = chosen.selffed_scale

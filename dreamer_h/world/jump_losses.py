@@ -16,7 +16,7 @@ from dreamer_h.nn.recurrent import frugal
 from dreamer_h.types import Latent, Sequence
 from dreamer_h.world.fill import fill
 from dreamer_h.world.follow import Followed
-from dreamer_h.world.jump import Jump, Outlook
+from dreamer_h.world.jump import Jump, Outlook, anchor_vector
 from dreamer_h.world.levels import Levels
 from dreamer_h.world.outcome import Losses, Outcome, outlook_losses
 
@@ -54,7 +54,7 @@ def jump_losses(
     `above` is the latter of the level above it, if there is one.
     """
     jump, chosen = world.jumps[i], config.jump
-    own_key, reanchor_key, distil_key = jr.split(key, 3)
+    single_key, own_key, reanchor_key, distil_key = jr.split(key, 4)
     starts, arrivals = found.starts[i], found.arrivals[i]
     count = len(found.codes[i])
     ends = np.arange(1, count + 1) * jump.stride
@@ -71,13 +71,17 @@ def jump_losses(
     for name, kl in kls.items():
         losses[name] = jnp.where(outcome.anchored, jnp.maximum(chosen.free_nats, kl), 0.0)
 
+    losses["single"] = _single_jumps(world, i, sequence, found, config, single_key)
+
     own = None
     if chosen.selffed:
         length = min(chosen.selffed, count)
         begins = np.arange(count // length) * length
         first = spread(stop(jax.tree.map(lambda leaf: leaf[begins], starts)), PATHS)
+        known = found.codes[i][begins[:, None] + np.arange(length)]
+        moments = begins * jump.stride
         loss, path = own_jumps(
-            world, i, sequence, found, first, begins, length, config, key=own_key
+            world, i, sequence, found, first, known, moments, config, key=own_key
         )
         ramp = length * update / max(chosen.selffed_warmup, 1) - jnp.arange(length)
         losses["selffed"] = loss * jnp.clip(ramp, jnp.arange(length) == 0, 1)
@@ -91,13 +95,14 @@ def jump_losses(
         memory = world.jumps[i + 1].below(above.latent)
         first = jax.vmap(jax.vmap(jump.begin))(cast(Array, above.latent.obs), memory)
         places = np.asarray(above.places) * ratio
+        known = found.codes[i][places[:, None] + np.arange(ratio)]
         losses["reanchor"], _ = own_jumps(
-            world, i, sequence, found, first, places, ratio, config, key=reanchor_key
+            world, i, sequence, found, first, known, places * jump.stride, config, key=reanchor_key
         )
     if chosen.distil_scale:
-        taught = outcome.anchored & (update >= chosen.distil_warmup)
         away = _distilled(world, i, other, stop(starts), distil_key)
-        losses["distil"] = jnp.where(taught, away, 0.0)
+        taught = outcome.anchored & (update >= chosen.distil_warmup)
+        losses["distil"] = jnp.where(taught[::2], away, 0.0)
     return losses, own
 
 
@@ -107,17 +112,16 @@ def own_jumps(
     sequence: Sequence,
     found: Followed,
     first: Latent,
+    known: Float[Array, "N J U"],
     begins: np.ndarray,
-    length: int,
     config: Config,
     *,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "N J"], Latent]:
     """Losses of J jumps in a row on own predictions, from starts (P, N, ...), and the paths
-    (P, N, J, ...). `begins` (N,) are the jumps of the window that the starts stand before."""
-    jump = world.jumps[i]
-    places = begins[:, None] + np.arange(length)
-    ends = (places + 1) * jump.stride
+    (P, N, J, ...). `begins` (N,) are the moments of the window that the starts stand at."""
+    jump, (count, length) = world.jumps[i], known.shape[:2]
+    ends = begins[:, None] + jump.stride * np.arange(1, length + 1)
 
     def along(latent, known, key):
         def step(latent, inputs):
@@ -127,8 +131,8 @@ def own_jumps(
         return jax.lax.scan(frugal(step), latent, (known, jr.split(key, length)))[1]
 
     side_by_side = jax.vmap(jax.vmap(along), in_axes=(0, None, 0))
-    keys = jr.split(key, (len(first.deter), len(begins)))
-    path, outlook = side_by_side(first, found.codes[i][places], keys)
+    keys = jr.split(key, (len(first.deter), count))
+    path, outlook = side_by_side(first, known, keys)
     outcome = Outcome.of(sequence, ends, jump.stride, config.behaviour.horizon)
     losses = outlook_losses(
         _unstacked(outlook, jump), outcome, sequence, target(world, found.logits[ends]), ends
@@ -136,13 +140,32 @@ def own_jumps(
     return sum(losses.values(), jnp.float32(0.0)), path
 
 
+def _single_jumps(
+    world: Levels, i: int, sequence: Sequence, found: Followed, config: Config, key: PRNGKeyArray
+) -> Float[Array, " N"]:
+    """Losses of one jump from each moment where the level below may stand, without a memory."""
+    jump, steps = world.jumps[i], len(sequence.action)
+    begins = np.arange(0, steps - jump.stride + 1, world.strides[i - 1] if i else 1)
+    code_key, own_key = jr.split(key)
+    code = jax.vmap(world.drawn)(found.logits[begins], jr.split(code_key, len(begins)))
+    seen = world.base.seen(sequence.obs)
+    anchor = stop(anchor_vector(code, None if seen is None else seen[begins]))
+    actions = sequence.action[begins[:, None] + np.arange(jump.stride)]
+    known = jax.vmap(jump.chunk.of)(actions, anchor)[:, None]
+    first = spread(jax.vmap(jump.begin)(anchor), PATHS)
+    return own_jumps(world, i, sequence, found, first, known, begins, config, key=own_key)[0][:, 0]
+
+
 def _distilled(
     world: Levels, i: int, other: Float[Array, "T A"], starts: Latent, key: PRNGKeyArray
 ) -> Float[Array, " M"]:
-    """Nats of single jumps under other actions, against where the level below gets by them."""
-    jump, count = world.jumps[i], len(starts.deter)
+    """Nats of every other jump under other actions, against where the level below gets by them."""
+    jump = world.jumps[i]
     teacher_key, *keys = jr.split(key, 1 + PATHS)
-    actions = other.reshape(count, jump.stride, -1)
+    starts = jax.tree.map(lambda leaf: leaf[::2], starts)
+    count = len(starts.deter)
+    actions = other.reshape(-1, jump.stride, other.shape[-1])[::2]
+    other = actions.reshape(-1, other.shape[-1])
     filled = fill(world, starts, i, other, key=teacher_key)
     end = stop(jax.tree.map(lambda leaf: leaf[jump.stride - 1 :: jump.stride], filled))
     code = target(world, world.arrived(end))

@@ -43,6 +43,30 @@ def test_record_fit_score_and_compare(cli, data, tmp_path, capsys):
     assert "| linear |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_levels_are_fitted_scored_and_held_against_each_other(cli, data, tmp_path, capsys):
+    fitted, out = tmp_path / "levels", tmp_path / "results"
+    fit = ("horizon.py", "fit", "--data", data, "--preset", "debug", "--updates", 2)
+    assert cli(*fit, "--model", "levels2", "--strides", 4, "--out", fitted) == 0
+    assert "level 1: " in capsys.readouterr().out
+    card = json.loads((fitted / "model.json").read_text())
+    assert [one["level"] for one in card["crossovers"]] == [1]
+    assert cli(*fit, "--model", "flat", "--out", tmp_path / "flat") == 0
+    score = ("horizon.py", "score", "--data", data, "--out", out, "--jobs", 1, "--model")
+    assert cli(*score, fitted) == 0
+    assert cli(*score, fitted, "--fast") == 0
+    assert cli(*score, tmp_path / "flat", "--pool", tmp_path / "flat", "--name", "fused") == 0
+    assert {path.name for path in out.glob("*_fast*.json")} >= {"levels2-0_fast.json"}
+    assert "has none" in str(cli(*score, tmp_path / "flat", "--fast"))
+    levels = ("horizon.py", "levels", "--data", data, "--out", out, "--model")
+    assert "has one level only" in str(cli(*levels, tmp_path / "flat"))
+    assert cli(*levels, fitted) == 0
+    assert (out / "levels2-0.levels.png").stat().st_size > 10_000
+    assert cli("horizon.py", "compare", out) == 0  # what `levels` wrote is no scored simulator
+    (fitted / "weights.eqx").write_bytes((fitted / "weights.eqx").read_bytes()[:-100])
+    assert "is damaged or of another version" in str(cli(*score, fitted))
+
+
 def test_another_framework_answers_in_files(cli, data, tmp_path):
     queries, answers, out = tmp_path / "queries.npz", tmp_path / "theirs.npz", tmp_path / "results"
     assert cli("horizon.py", "score", "--data", data, "--export", queries) == 0

@@ -7,7 +7,9 @@ import pytest
 import toy
 
 from dreamer_h.config import flatten
+from dreamer_h.train.evaluate import Episode
 from dreamer_h.train.load import load_agent
+from dreamer_h.train.openloop import open_loop
 from dreamer_h.world.hierarchy import Hierarchy
 
 
@@ -23,5 +25,24 @@ def test_a_run_with_two_levels_trains_saves_and_comes_back(tmp_path):
     for name in ("obs", "code", "selffed", "dyn"):
         assert np.isfinite(found[f"world/level1/{name}"]), name
     assert found["train/skipped"] == 0 and np.isfinite(found["world/arrive"])
-    config, agent, _ = load_agent(tmp_path)
+    config, agent, manifest = load_agent(tmp_path)
     assert config.levels == 2 and isinstance(agent.world, Hierarchy)
+    # measured once the run is done, and kept
+    assert [one["level"] for one in manifest["crossovers"]] == [1]
+
+
+@pytest.mark.slow
+def test_a_run_of_images_trains_and_imagines_with_two_levels(tmp_path):
+    trainer = toy.trainer(
+        tmp_path, toy.Images, levels=2, strides="4", replay={"length": 8, "batch": 4},
+        steps=160, prefill=40, obs="pixels", size=16,
+    )  # fmt: skip
+    toy.finish(trainer)
+    world = trainer.state.acting.world
+    assert isinstance(world, Hierarchy) and world.two_frames and not trainer.crossovers
+    episode = next(trainer.ring.finished())
+    played = Episode(False, episode.obs, episode.action, episode.reward, None)
+    loop = open_loop(world, played, [], 1.0, context=4, length=12, crossovers=(4,))
+    assert loop.imagined.shape == (8, 13, 16, 16, 3) and np.isfinite(loop.imagined).all()
+    assert [list(mark.steps) for mark in loop.marks] == [[4, 8, 12]]
+    assert loop.marks[0].obs.shape == (8, 3, 16, 16, 3)

@@ -94,9 +94,12 @@ def test_levels_hand_over_at_their_crossovers(world):
     path = found(actions)
     assert len(path.latent.deter) == 14  # the last jump is not needed to its end
     if len(marks) == 1:
-        assert [len(points.deter) for points in path.waypoints] == [7]
+        assert [list(points.steps) for points in path.waypoints] == [[2, 4, 6, 8, 10, 12, 14]]
     else:
-        assert [len(points.deter) for points in path.waypoints] == [3, 3]
+        assert [list(points.steps) for points in path.waypoints] == [[2, 4, 6], [6, 10, 14]]
+    for points in path.waypoints:  # the first step after a waypoint is filled from there
+        seen = jax.jit(world.decode_waypoints)(points).obs.output
+        np.testing.assert_allclose(seen, points.latent.obs[:, -tiny.OBS :], atol=1e-6)
     with pytest.raises(ValueError, match="must be multiples of 2"):
         world.imagine(stack, actions, key=jr.key(3), crossovers=(3,))
     # what comes before the first crossover is level 0's alone, and later actions change no past
@@ -127,17 +130,17 @@ def test_an_upper_levels_view_needs_no_filling(world):
     points = jax.jit(
         lambda: world.waypoints(stack, tiny.window(2, T).action, level=1, key=jr.key(2))
     )()
-    assert len(points.deter) == T // STRIDE + 1
+    assert list(points.steps) == list(range(0, T + 1, STRIDE))
     # it stands on what was seen
-    np.testing.assert_allclose(points.obs[0, -tiny.OBS :], stack.ground.obs, atol=1e-6)
+    np.testing.assert_allclose(points.latent.obs[0, -tiny.OBS :], stack.ground.obs, atol=1e-6)
 
 
 def test_a_level_remembers_only_where_its_jump_ended(world):
     found = jax.jit(lambda: world.start(tiny.window(steps=T), key=jr.key(1)))()
     at = lambda t: jax.tree.map(lambda leaf: leaf[t], found)
     points = lambda t: world.waypoints(at(t), tiny.window(2, T).action, level=1, key=jr.key(2))
-    assert np.any(points(STRIDE).deter[0])
-    assert not np.any(points(STRIDE + 1).deter[0])
+    assert np.any(points(STRIDE).latent.deter[0])
+    assert not np.any(points(STRIDE + 1).latent.deter[0])
 
 
 # --- losses: what reaches what ----------------------------------------------------------------

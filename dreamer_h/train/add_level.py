@@ -1,0 +1,109 @@
+"""A level for a trained, frozen run: trained on the run's replay, judged on new episodes."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+
+from dreamer_h.config import Config, flatten
+from dreamer_h.files import replacing
+from dreamer_h.horizon import crossover, offline
+from dreamer_h.horizon.crossover import Crossover
+from dreamer_h.presets import with_levels
+from dreamer_h.replay import storage
+from dreamer_h.replay.ring import Ring
+from dreamer_h.train import archive, fidelity
+from dreamer_h.train.evaluate import Episode, play_held_out
+from dreamer_h.train.evaluator import fields_of
+from dreamer_h.train.level_files import BELOW, level_path, save_level
+from dreamer_h.train.load import load_agent, newest
+from dreamer_h.world.hierarchy import Hierarchy, make_world, on_top, topmost_of
+
+
+def with_one_more(config: Config, stride: int) -> Config:
+    """The config with a level whose jumps cover `stride` jumps, or steps, of the one below."""
+    strides = [*config.strides.split(",")[: config.levels - 1], str(stride)]
+    return with_levels(config, config.levels + 1, ",".join(strides))
+
+
+def add_level(
+    run: Path,
+    logdir: Path,
+    stride: int,
+    shares: Iterable[float],
+    make_env: Callable[..., gym.Env],
+    *,
+    seed: int,
+) -> list[Crossover]:
+    """Trains a level on top of a run, of which nothing changes, and keeps both in `logdir`.
+
+    `shares` are those of the budget. Returns the crossovers of all its levels, the new one last;
+    none of runs with pixels, whose errors say little. Raises ValueError where the run has no
+    replay, or too short episodes.
+    """
+    config, agent, manifest = load_agent(run)
+    config = replace(with_one_more(config, stride), seed=seed)
+    below = run / BELOW if (run / BELOW).exists() else newest(run)
+    ring = _replay(run, below)
+    if not ring.num_episodes:
+        raise ValueError(f"{run} has no finished episode in its replay; let it collect some first")
+    seen = manifest["observation"]
+    obs = jax.ShapeDtypeStruct(tuple(seen["shape"]), jnp.dtype(seen["dtype"]))
+    fresh = make_world(obs, manifest["action"], config, key=jr.key(seed))
+    world = on_top(cast(Hierarchy, fresh), agent.world)
+    world = offline.fit(world, list(ring.finished()), config, shares, seed=seed, part=topmost_of)
+    episodes, _ = play_held_out(agent, config, make_env, config.eval_episodes, seed=seed)
+    found = _judged(world, episodes, ring, make_env)
+    logdir.mkdir(parents=True, exist_ok=True)
+    _link(below, logdir / BELOW)
+    for level in range(1, config.levels - 1):
+        if level_path(run, level).exists():
+            _link(level_path(run, level), level_path(logdir, level))
+    (logdir / "replay").mkdir(exist_ok=True)
+    for path in (run / "replay").glob("episode_*.npz"):
+        _link(path, logdir / "replay" / path.name)
+    about = {"seed": seed, "crossovers": crossover.as_json(found)}
+    save_level(level_path(logdir, config.levels - 1), world, config, about)
+    with replacing(logdir / "config.json") as file:
+        file.write(json.dumps(flatten(config), indent=1).encode())
+    return found
+
+
+def _replay(run: Path, below: Path) -> Ring:
+    """What the checkpoint says that the run remembers."""
+    with_arrays: Any = archive.arrays(below)
+    part = {
+        name.removeprefix("replay/"): value
+        for name, value in with_arrays.items()
+        if name.startswith("replay/")
+    }
+    return storage.load(run / "replay", archive.read_manifest(below)["replay"], part)
+
+
+def _judged(
+    world: Hierarchy, episodes: list[Episode], ring: Ring, make_env: Callable[..., gym.Env]
+) -> list[Crossover]:
+    if len(ring.obs_shape) > 1:
+        return []
+    env = make_env()
+    try:
+        return fidelity.crossovers(world, episodes, ring.finished(), fields_of(env))
+    finally:
+        env.close()
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where the file system has no hard links."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
