@@ -96,6 +96,8 @@ class JumpConfig:
     """Width of what a jump knows of its actions."""
     macro: float = 0.5
     """Share of the jumps in training that know their macro code only."""
+    every: int = 2
+    """Updates of the lowest level for one of the levels above, whose own losses cost as much."""
     selffed: int = 4
     """Jumps in a row that are taught on the level's own predictions; 0 is none."""
     selffed_warmup: int = 1000
@@ -268,7 +270,7 @@ def check(config: Config) -> None:
                 "replay.tick", "world.deter", "world.hidden", "world.units", "world.groups",
                 "world.blocks", "world.depth", "behaviour.units", "behaviour.layers",
                 "behaviour.imagine_length", "world.selffed_paths", "levels", "jump.deter",
-                "jump.hidden", "jump.units", "jump.chunk_units")  # fmt: skip
+                "jump.hidden", "jump.units", "jump.chunk_units", "jump.every")  # fmt: skip
     values = dict(_numbers(config))
     for name in positive:
         if values[name] < 1:

@@ -63,7 +63,7 @@ PRESETS: dict[str, Config] = {
             selffed=8,
             selffed_paths=2,
         ),
-        jump=JumpConfig(deter=64, hidden=32, units=64, chunk_units=32),
+        jump=JumpConfig(deter=128, hidden=64, units=128, chunk_units=64),
         behaviour=BehaviourConfig(
             units=64,
             layers=2,

@@ -218,7 +218,7 @@ def found_simulator(
     if (folder / "model.json").exists():
         card, simulator = models.load(folder, recording, bench.scale)
         name = card.label
-        made = ("model", "seed", "budget", "config")
+        made = ("model", "seed", "budget", "updates", "config")
         origin = {field: getattr(card, field) for field in made}
     elif (folder / "config.json").exists():
         agent, marks = found_run(folder, recording)

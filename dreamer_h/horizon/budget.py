@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,19 @@ class Budget:
             bar.update(int(100 * share) - bar.n)
             yield share
         bar.update(100 - bar.n)
+
+
+@dataclass
+class Counted:
+    """The shares of a budget, and how many of them were taken."""
+
+    shares: Iterable[float]
+    count: int = 0
+
+    def __iter__(self) -> Iterator[float]:
+        for share in self.shares:
+            self.count += 1
+            yield share
 
 
 def falling(share: float) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from dreamer_h.config import Config, flatten, from_flat
 from dreamer_h.files import replacing
 from dreamer_h.horizon import crossover, network, offline
-from dreamer_h.horizon.budget import Budget
+from dreamer_h.horizon.budget import Budget, Counted
 from dreamer_h.horizon.crossover import Crossover
 from dreamer_h.horizon.latent import LatentSimulator
 from dreamer_h.horizon.recording import Recording
@@ -40,6 +40,7 @@ class Card:
     seed: int
     budget: dict[str, Any] | None  # none of yardsticks
     config: dict[str, Any] | None  # of worlds
+    updates: int = 0  # that the budget was enough for
     crossovers: list[dict[str, Any]] = field(default_factory=list)  # of upper levels
     scale: dict[str, Any] | None = None  # of networks: fields of Scale
     rest: list[float] | None = None  # of networks: (O,) see NetworkSimulator
@@ -116,12 +117,13 @@ def fit(
         return
     folder.mkdir(parents=True, exist_ok=True)
     fitted, scale, rest, crossovers = None, None, None, []
+    counted = Counted(shares)
     if name in NETWORKS:
         members, steps = NETWORKS[name]
         made = network.fit(
             recording.train,
             Scale.fit(recording.train, recording.layout),
-            shares,
+            counted,
             members=members,
             steps=steps,
             seed=seed,
@@ -129,13 +131,14 @@ def fit(
         fitted, scale, rest = made.network, _as_json(made.scale), made.rest.tolist()
     elif config is not None:
         world = offline.blank(recording.train, config, seed=seed)
-        fitted = offline.fit(world, recording.train, config, shares, seed=seed)
+        fitted = offline.fit(world, recording.train, config, counted, seed=seed)
         if isinstance(fitted, Hierarchy):
             crossovers = accepted(fitted, recording)
     if fitted is not None:
         with replacing(folder / "weights.eqx") as file:
             eqx.tree_serialise_leaves(file, fitted)
-    card = replace(card, crossovers=crossover.as_json(crossovers), scale=scale, rest=rest)
+    found = {"updates": counted.count, "crossovers": crossover.as_json(crossovers)}
+    card = replace(card, **found, scale=scale, rest=rest)
     with replacing(folder / "model.json") as file:
         file.write(json.dumps(asdict(card), indent=1).encode())
 
@@ -146,7 +149,8 @@ def _holds(folder: Path, card: Card) -> bool:
         found = _read_card(folder)
     except (FileNotFoundError, ValueError):
         return False
-    return replace(found, crossovers=card.crossovers, scale=card.scale, rest=card.rest) == card
+    asked = ("model", "about", "data", "train", "seed", "budget", "config")
+    return all(getattr(found, name) == getattr(card, name) for name in asked)
 
 
 def accepted(world: Hierarchy, recording: Recording) -> list[Crossover]:

@@ -31,7 +31,8 @@ from dreamer_h.world.hierarchy import Hierarchy, make_world, on_top, topmost_of
 def with_one_more(config: Config, stride: int) -> Config:
     """The config with a level whose jumps cover `stride` jumps, or steps, of the one below."""
     strides = [*config.strides.split(",")[: config.levels - 1], str(stride)]
-    return with_levels(config, config.levels + 1, ",".join(strides))
+    config = with_levels(config, config.levels + 1, ",".join(strides))
+    return replace(config, jump=replace(config.jump, every=1))  # nothing else learns
 
 
 def add_level(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from dreamer_h.config import Config
 from dreamer_h.types import Latent, Sequence
@@ -66,17 +66,38 @@ def hierarchy_losses(
         horizon=config.behaviour.horizon, free_nats=config.world.free_nats,
     )  # fmt: skip
 
-    above = None
+    learns = update % config.jump.every == 0
+    taught = lambda: _level_losses(world, sequence, other, found, config, update=update, keys=keys)
+    # a jump covers many steps: what is above the lowest level needs fewer updates than that
+    nothing = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(taught))
+    own, lowest = jax.lax.cond(learns, taught, nothing)
+    own = {name: config.jump.every * loss for name, loss in own.items()}  # as often as all others
+    losses |= own | _ground_losses(world, sequence, found, lowest, learns, config, rollout_key)
+    for i, jump in enumerate(world.jumps):
+        prior = jump.level.code(jump.level.prior_logits(found.arrivals[i].deter))
+        metrics[f"kl/{i + 1}"] = jump.level.code(found.arrivals[i].logits).kl(prior)
+    return losses, latent, metrics
+
+
+def _level_losses(
+    world: Levels,
+    sequence: Sequence,
+    other: Float[Array, "T A"],
+    found: Followed,
+    config: Config,
+    *,
+    update: Int[Array, ""],
+    keys: list[PRNGKeyArray],
+) -> tuple[Losses, Own | None]:
+    """Losses of all levels above the lowest, from the topmost down, and where the jumps of level 1
+    led."""
+    losses, above = {}, None
     for i in reversed(range(len(world.jumps))):
         one, above = jump_losses(
             world, i, sequence, other, found, above, config, update=update, key=keys[i]
         )
         losses |= {f"level{i + 1}/{name}": loss for name, loss in one.items()}
-        level = world.jumps[i].level
-        prior = level.code(level.prior_logits(found.arrivals[i].deter))
-        metrics[f"kl/{i + 1}"] = level.code(found.arrivals[i].logits).kl(prior)
-    losses |= _ground_losses(world, sequence, found, above, config, rollout_key)
-    return losses, latent, metrics
+    return losses, above
 
 
 def _stayed(sequence: Sequence) -> Sequence:
@@ -95,6 +116,7 @@ def _ground_losses(
     sequence: Sequence,
     found: Followed,
     above: Own | None,
+    learns: Bool[Array, ""],
     config: Config,
     key: PRNGKeyArray,
 ) -> Losses:
@@ -107,7 +129,8 @@ def _ground_losses(
         start_key, rollout_key = jr.split(key)
         starts = spread(found.ground_starts, chosen.selffed_paths)
         if above is not None:
-            starts = _exchanged(world, starts, above, config, start_key)
+            share = jnp.where(learns, config.jump.reanchor, 0.0)
+            starts = _exchanged(world, starts, above, share, start_key)
         own, paths = rollout_losses(
             world.base, sequence, starts, begins * stride, stride, key=rollout_key
         )
@@ -122,13 +145,13 @@ def _ground_losses(
 
 
 def _exchanged(
-    world: Levels, starts: Latent, above: Own, config: Config, key: PRNGKeyArray
+    world: Levels, starts: Latent, above: Own, share: Float[Array, ""], key: PRNGKeyArray
 ) -> Latent:
     """Starts of level 0, (P, N, ...), a share of them where level 1 would let it begin."""
     paths = len(starts.deter)
     predicted = world.ground_at(above.latent)
     predicted = jax.tree.map(lambda leaf: leaf[np.arange(paths) % len(leaf)], predicted)
-    chosen = jr.bernoulli(key, config.jump.reanchor, (len(above.places),))
+    chosen = jr.bernoulli(key, share, (len(above.places),))
     places = np.asarray(above.places)
 
     def exchanged(real, guess):
