@@ -353,11 +353,6 @@ def check_levels(config: Config) -> None:
             f"--replay.length {config.replay.length} holds one jump of level {config.levels - 1}; "
             f"a level learns from two in a row: set it to {2 * config.jumps[-1]}, or fewer --levels"
         )
-    if config.levels > 1 and config.world.selffed not in (0, config.jumps[0]):
-        raise ValueError(
-            f"--world.selffed is {config.world.selffed}; with levels the lowest one's own rollouts "
-            f"fill a jump: set it to {config.jumps[0]}, or to 0"
-        )
 
 
 def _multiples(value: int, unit: int) -> str:

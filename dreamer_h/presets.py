@@ -119,12 +119,12 @@ def preset(name: str, recipe: str | None = None, obs: str | None = None) -> Conf
 
 
 def with_levels(config: Config, levels: int, strides: str) -> Config:
-    """The config with so many levels: windows hold four jumps of the topmost one, a batch as many
-    steps as before, and own rollouts of the lowest level fill a jump."""
+    """The config with so many levels: windows hold four jumps of the topmost one, and a batch as
+    many steps as before."""
     if levels == 1:
         return replace(config, strides=strides)
     jumps = replace(config, levels=1, strides=strides).strides_of(levels)
-    replay, world = config.replay, config.world
+    replay = config.replay
     length = max(replay.length, 4 * jumps[-1])
     batch = max(1, replay.batch * replay.length // length)
     return replace(
@@ -132,7 +132,6 @@ def with_levels(config: Config, levels: int, strides: str) -> Config:
         levels=levels,
         strides=strides,
         replay=replace(replay, length=length, batch=batch),
-        world=replace(world, selffed=jumps[0] if world.selffed else 0),
     )
 
 

@@ -1,6 +1,4 @@
-"""A window of real experience as every level of a simulator sees it."""
-
-from typing import cast
+"""A window of real experience as the levels above the lowest see it."""
 
 import equinox as eqx
 import jax
@@ -14,39 +12,36 @@ from dreamer_h.world.levels import Levels
 
 
 class Followed(eqx.Module):
-    """A window as every level saw it: T agent steps, M_i = T / stride_i jumps of level i.
+    """A window as upper levels saw it: T agent steps, M_i = T / stride_i jumps of level i.
 
     Index i of a tuple is level i + 1. What upper levels have of anchors carries no gradient.
     """
 
-    embedding: Float[Array, "T1 E"]
     logits: Float[Array, "T1 G C"]  # of the anchors' codes, at every moment
+    anchors: Float[Array, "M1 G C"]  # codes where level 1 begins; their gradient reaches `see`
     chunks: tuple[Float[Array, "_ _ _"], ...]  # after each action of a jump
     codes: tuple[Float[Array, "_ U"], ...]  # what the jumps knew of their actions
     starts: tuple[Latent, ...]  # (M_i, ...) standing where a jump begins
     arrivals: tuple[Latent, ...]  # (M_i, ...) posteriors where it ends
-    ground_starts: Latent  # (M_1, ...) of level 0
-    ground: Latent  # (T, ...) posteriors of level 0
 
 
 def follow(
     levels: Levels,
     sequence: Sequence,
+    embedding: Float[Array, "T1 E"],
     keys: Key[Array, " T1"],
     blind: tuple[Shaped[Array, " _"], ...] | None = None,
 ) -> Followed:
-    """A window whose T is a multiple of the longest stride, as every level sees it.
+    """A window whose T is a multiple of the longest stride, as the levels above the lowest see it.
 
-    `keys` are those of the moments. `blind` says of each jump of each level whether it knows the
-    macro code of its actions only; without it none does.
+    `keys` are those of the moments, for what begins there. `blind` says of each jump of each level
+    whether it knows the macro code of its actions only; without it none does.
     """
-    base, stride = levels.base, levels.strides[0]
-    embedding, seen = base.encode(sequence.obs), base.seen(sequence.obs)
-    before = jnp.concatenate([jnp.zeros_like(embedding[:1]), embedding[:-1]])
-    logits = levels.seen_code(embedding, before)
+    stride, seen = levels.strides[0], levels.base.seen(sequence.obs)
+    shown = jnp.concatenate([jnp.zeros_like(embedding[:1]), embedding[:-1]])
+    logits = levels.seen_code(embedding, shown)
     # an anchor is drawn when the step after it is taken; the window's first one at once
-    moment_keys, begin_keys = _halves(keys)
-    begin_keys = jnp.concatenate([begin_keys, begin_keys[-1:]])
+    begin_keys = jnp.concatenate([keys, keys[-1:]])
     times = jnp.arange(0, len(sequence.mask), stride)
     begin_keys = begin_keys[jnp.where(times > 0, times + 1, 0)]
     level_keys = jax.vmap(lambda key: jr.split(key, 1 + len(levels.jumps)))(begin_keys)
@@ -75,29 +70,13 @@ def follow(
         ):
             kept.insert(0, value)
 
-    ground_starts = Latent(
-        cast(Array, memory).astype(code.dtype), code[:-1], logits[times][:-1],
-        None if place is None else place[:-1],
-    )  # fmt: skip
-    segments = lambda leaf: leaf.reshape(-1, stride, *leaf.shape[1:])
-    ground = jax.vmap(
-        lambda start, action, embedding, seen, keys: base.level.follow(
-            start, action, embedding, seen, keys=keys
-        ),
-        in_axes=(0, 0, 0, None if seen is None else 0, 0),
-    )(
-        ground_starts, segments(sequence.action), segments(embedding[1:]),
-        None if seen is None else segments(seen[1:]), segments(moment_keys[1:]),
-    )  # fmt: skip
     return Followed(
-        embedding=embedding,
         logits=logits,
+        anchors=code[:-1],
         chunks=tuple(chunks),
         codes=tuple(codes),
         starts=tuple(starts),
         arrivals=tuple(arrivals),
-        ground_starts=ground_starts,
-        ground=_flat(ground),
     )
 
 
@@ -121,9 +100,3 @@ def _jumped(jump, here, memory, known, keys, count: int) -> tuple[Latent, Latent
 def _flat(tree):
     """Two leading axes as one."""
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), tree)
-
-
-def _halves(keys):
-    """Of each key the two that `jr.split` makes of it."""
-    pairs = jax.vmap(jr.split)(keys)
-    return pairs[:, 0], pairs[:, 1]

@@ -63,9 +63,16 @@ class Hierarchy(Levels):
         padded = jax.tree.map(
             lambda leaf: jnp.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)), sequence
         )
-        keys = jr.split(key, times)
-        keys = jnp.concatenate([keys, jnp.repeat(keys[-1:], missing)])
-        found = follow(self, padded, keys)
+        pairs = jax.vmap(jr.split)(jr.split(key, times))
+        embedding, seen = self.encode(sequence.obs), self.base.seen(sequence.obs)
+        before = jnp.pad(sequence.action, [(1, 0), (0, 0)])
+        ground = self.base.level.follow(
+            self.base.initial(), jnp.where(sequence.is_first[:, None], 0.0, before), embedding,
+            seen, sequence.is_first, keys=pairs[:, 0],
+        )  # fmt: skip
+        keys = jnp.concatenate([pairs[:, 1], jnp.repeat(pairs[-1:, 1], missing)])
+        shown = jnp.pad(embedding, [(0, missing), (0, 0)])
+        found = follow(self, padded, shown, keys)
         join = lambda first, rest: jax.tree.map(
             lambda a, b: jnp.concatenate([a[:1], b])[:times], first, rest
         )
@@ -86,12 +93,12 @@ class Hierarchy(Levels):
             for jump, starts, states in zip(self.jumps, found.starts, found.chunks, strict=True)
         )
         return Stack(
-            ground=join(found.ground_starts, found.ground),
+            ground=ground,
             here=found.logits[:times],
             above=above,
             chunks=chunks,
             steps=jnp.arange(1, times + 1, dtype=jnp.int32),
-            embedding=found.embedding[:times] if self.two_frames else None,
+            embedding=embedding if self.two_frames else None,
         )
 
     def observe(
@@ -101,22 +108,24 @@ class Hierarchy(Levels):
         embedding, seen = self.encode(obs), self.base.seen(obs)
         moment_key, begin_key = jr.split(key)
         here = self.seen_code(embedding, stack.embedding)
-        first = self._fresh(here, seen, begin_key)
-        stack = self._turned(stack, begin_key)
-        ground = self.base.level.observe(stack.ground, action, embedding, seen, key=moment_key)
-        going = self._gone_on(stack, action, ground, here)
+        first = self._fresh(stack, here, seen, begin_key)
+        going = self._gone_on(self._turned(stack, begin_key), action)
         stack = _where(stack.steps == 0, first, going)
         return dataclasses.replace(
-            stack, steps=stack.steps + 1, embedding=embedding if self.two_frames else None
+            stack,
+            ground=self.base.level.observe(stack.ground, action, embedding, seen, key=moment_key),
+            here=here,
+            steps=stack.steps + 1,
+            embedding=embedding if self.two_frames else None,
         )
 
     def step(self, stack: Stack, action: Float[Array, " A"], *, key: PRNGKeyArray) -> Stack:
         """The state after one agent step of level 0, unseen."""
         moment_key, begin_key = jr.split(key)
-        stack = self._turned(stack, begin_key)
+        stack = self._gone_on(self._turned(stack, begin_key), action)
         ground = self.base.step(stack.ground, action, key=moment_key)
-        stack = self._gone_on(stack, action, ground, self.arrived(ground))
-        return dataclasses.replace(stack, steps=stack.steps + 1)
+        here, steps = self.arrived(ground), stack.steps + 1
+        return dataclasses.replace(stack, ground=ground, here=here, steps=steps)
 
     def imagine(
         self,
@@ -212,28 +221,36 @@ class Hierarchy(Levels):
             )
         return [*(max(marks[: i + 1]) for i in range(len(marks))), length]
 
-    def _fresh(self, here, obs, key: PRNGKeyArray) -> Stack:
-        """At an episode's first observation; `steps` is still 0."""
+    def _fresh(self, stack: Stack, here, obs, key: PRNGKeyArray) -> Stack:
+        """The levels above at an episode's first observation."""
         anchor_key = jr.split(key, 1 + len(self.jumps))[0]
-        code = self.drawn(here, anchor_key)
-        vector = jax.lax.stop_gradient(anchor_vector(code, obs))
-        return self._put(vector, code, here, obs, [jump.begin(vector) for jump in self.jumps], None)
+        vector = jax.lax.stop_gradient(anchor_vector(self.drawn(here, anchor_key), obs))
+        above: list[Latent] = []
+        for jump in reversed(self.jumps):
+            memory = None if not above else self.jumps[-len(above)].below(above[0])
+            above.insert(0, jump.begin(vector, memory))
+        chunks = tuple(jump.chunk.begin(vector) for jump in self.jumps)
+        return dataclasses.replace(stack, above=tuple(above), chunks=chunks)
 
     def _turned(self, stack: Stack, key: PRNGKeyArray) -> Stack:
-        """Ends the segments that are full, and begins new ones where they end."""
+        """Ends the jumps that are full, and begins new ones where they end.
+
+        A level below a full jump begins with its memory.
+        """
         anchor_key, *keys = jr.split(key, 1 + len(self.jumps))
         code = self.drawn(stack.here, anchor_key)
         vector = jax.lax.stop_gradient(anchor_vector(code, stack.ground.obs))
         full = [self._full(stack.steps, stride) for stride in self.strides]
         above = self._closed(stack, vector, keys)
         above = [_where(f, new, old) for f, new, old in zip(full, above, stack.above, strict=True)]
-        begun = self._put(vector, code, stack.here, stack.ground.obs, above, full)
+        for i in reversed(range(len(self.jumps) - 1)):
+            begun = self.jumps[i].begin(vector, self.jumps[i + 1].below(above[i + 1]))
+            above[i] = _where(full[i + 1], begun, above[i])
         chunks = tuple(
-            jnp.where(f, new, old)
-            for f, new, old in zip(full, begun.chunks, stack.chunks, strict=True)
+            jnp.where(f, jump.chunk.begin(vector), old)
+            for f, jump, old in zip(full, self.jumps, stack.chunks, strict=True)
         )
-        turned = dataclasses.replace(stack, ground=begun.ground, above=begun.above, chunks=chunks)
-        return _where(full[0], turned, stack)
+        return dataclasses.replace(stack, above=tuple(above), chunks=chunks)
 
     @staticmethod
     def _full(steps: Int[Array, ""], stride: int):
@@ -249,30 +266,13 @@ class Hierarchy(Levels):
             )
         ]
 
-    def _put(self, vector, code, here, obs, above: list[Latent], full) -> Stack:
-        """All levels standing on an anchor. A level below a full jump begins with its memory."""
-        for i in reversed(range(len(self.jumps) - 1)):
-            begun = self.jumps[i].begin(vector, self.jumps[i + 1].below(above[i + 1]))
-            above[i] = begun if full is None else _where(full[i + 1], begun, above[i])
-        deter = self.jumps[0].below(above[0]).astype(code.dtype)
-        return Stack(
-            ground=Latent(deter, code, here, obs),
-            here=here,
-            above=tuple(above),
-            chunks=tuple(jump.chunk.begin(vector) for jump in self.jumps),
-            steps=jnp.int32(0),
-            embedding=None if not self.two_frames else jnp.zeros(
-                self.base.encoder.width, code.dtype
-            ),
-        )  # fmt: skip
-
-    def _gone_on(self, stack: Stack, action, ground: Latent, here) -> Stack:
+    def _gone_on(self, stack: Stack, action) -> Stack:
         """The levels above take note of an action."""
         chunks = tuple(
             jump.chunk.step(chunk, action, (stack.steps - 1) % jump.stride)
             for jump, chunk in zip(self.jumps, stack.chunks, strict=True)
         )
-        return dataclasses.replace(stack, ground=ground, here=here, chunks=chunks)
+        return dataclasses.replace(stack, chunks=chunks)
 
 
 AnyWorld = World | Hierarchy

@@ -6,20 +6,23 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dreamer_h.config import Config
 from dreamer_h.types import Latent, Sequence
 from dreamer_h.world.follow import Followed, follow
-from dreamer_h.world.jump_losses import Own, jump_losses, reanchors, spread, target
+from dreamer_h.world.jump_losses import PATHS, Own, jump_losses, reanchors, spread, target
 from dreamer_h.world.levels import Levels
-from dreamer_h.world.losses import posterior_losses, rollout_losses
+from dreamer_h.world.losses import rollout_losses, world_losses
 from dreamer_h.world.outcome import Losses
 
 
 def scales(config: Config) -> dict[str, float]:
     """The weight of each loss of the upper levels, and of what they ask of those below them."""
     chosen, found = config.jump, {"arrive": 1.0}
+    world = config.world
+    found["fill/recon"] = world.selffed_scale * world.recon_scale
+    found["fill/reward"] = world.selffed_scale * world.reward_scale
     for level in range(1, config.levels):
         weights = {
             name: 1.0 for name in ("obs", "code", "reward", "continue", "duration", "single")
@@ -46,58 +49,57 @@ def hierarchy_losses(
 ) -> tuple[Losses, Latent, Losses]:
     """Losses of one window, level 0's latents (T+1, ...), and what the log shows.
 
-    Those of level 0 are a single level's, in segments, and from where the level above would let it
-    begin; each upper level adds its own. `other` are the actions of another window, for what a
-    level can teach the one above about actions that were not taken. `update` moves the curriculum.
+    Those of level 0 are a single level's, whatever is above it. `other` are the actions of another
+    window, for what a level can teach the one above about actions that were not taken. `update`
+    moves the curriculum.
     """
-    follow_key, blind_key, rollout_key, *keys = jr.split(key, 3 + len(world.jumps))
-    steps = len(sequence.action)
+    own_key, levels_key = jr.split(key)
+    chosen = config.world
+    losses, latent, metrics = world_losses(
+        world.base, sequence,
+        horizon=config.behaviour.horizon, free_nats=chosen.free_nats,
+        selffed=chosen.selffed, paths=chosen.selffed_paths, key=own_key,
+    )  # fmt: skip
+    taught = lambda: _upper_losses(
+        world, sequence, other, latent, config, update=update, key=levels_key
+    )
+    # a jump covers many steps: what is above the lowest level needs fewer updates than that
+    nothing = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(taught))
+    upper = jax.lax.cond(update % config.jump.every == 0, taught, nothing)
+    losses |= {name: config.jump.every * loss for name, loss in upper.items()}  # as often as others
+    return losses, latent, metrics
+
+
+def _upper_losses(
+    world: Levels,
+    sequence: Sequence,
+    other: Float[Array, "T A"],
+    latent: Latent,
+    config: Config,
+    *,
+    update: Int[Array, ""],
+    key: PRNGKeyArray,
+) -> Losses:
+    """Losses of all levels above the lowest, from the topmost down, and of the fill.
+
+    `latent` are the posteriors of level 0.
+    """
+    follow_key, blind_key, fill_key, *keys = jr.split(key, 3 + len(world.jumps))
     sequence = _stayed(sequence)
+    steps = len(sequence.action)
     blind = tuple(
         jr.bernoulli(jr.fold_in(blind_key, i), config.jump.macro, (steps // jump.stride,))
         for i, jump in enumerate(world.jumps)
     )
-    found = follow(world, sequence, jr.split(follow_key, steps + 1), blind)
-    latent = jax.tree.map(
-        lambda first, rest: jnp.concatenate([first[:1], rest]), found.ground_starts, found.ground
-    )
-    losses, metrics = posterior_losses(
-        world.base, sequence, latent,
-        horizon=config.behaviour.horizon, free_nats=config.world.free_nats,
-    )  # fmt: skip
-
-    learns = update % config.jump.every == 0
-    taught = lambda: _level_losses(world, sequence, other, found, config, update=update, keys=keys)
-    # a jump covers many steps: what is above the lowest level needs fewer updates than that
-    nothing = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(taught))
-    own, lowest = jax.lax.cond(learns, taught, nothing)
-    own = {name: config.jump.every * loss for name, loss in own.items()}  # as often as all others
-    losses |= own | _ground_losses(world, sequence, found, lowest, learns, config, rollout_key)
-    for i, jump in enumerate(world.jumps):
-        prior = jump.level.code(jump.level.prior_logits(found.arrivals[i].deter))
-        metrics[f"kl/{i + 1}"] = jump.level.code(found.arrivals[i].logits).kl(prior)
-    return losses, latent, metrics
-
-
-def _level_losses(
-    world: Levels,
-    sequence: Sequence,
-    other: Float[Array, "T A"],
-    found: Followed,
-    config: Config,
-    *,
-    update: Int[Array, ""],
-    keys: list[PRNGKeyArray],
-) -> tuple[Losses, Own | None]:
-    """Losses of all levels above the lowest, from the topmost down, and where the jumps of level 1
-    led."""
+    embedding = world.base.encode(sequence.obs)
+    found = follow(world, sequence, embedding, jr.split(follow_key, steps + 1), blind)
     losses, above = {}, None
     for i in reversed(range(len(world.jumps))):
         one, above = jump_losses(
             world, i, sequence, other, found, above, config, update=update, key=keys[i]
         )
         losses |= {f"level{i + 1}/{name}": loss for name, loss in one.items()}
-    return losses, above
+    return losses | _fill_losses(world, sequence, latent, found, above, config, fill_key)
 
 
 def _stayed(sequence: Sequence) -> Sequence:
@@ -111,51 +113,52 @@ def _stayed(sequence: Sequence) -> Sequence:
     )
 
 
-def _ground_losses(
+def _fill_losses(
     world: Levels,
     sequence: Sequence,
+    latent: Latent,
     found: Followed,
     above: Own | None,
-    learns: Bool[Array, ""],
     config: Config,
     key: PRNGKeyArray,
 ) -> Losses:
-    """Own rollouts of level 0 from real anchors and from predicted ones, and where they arrive."""
-    chosen, stride = config.world, world.strides[0]
+    """Rollouts of level 0 for a whole jump, from real anchors and predicted ones, held to what
+    really happened; and what is told of the anchors where they arrive."""
+    stride = world.strides[0]
     begins = np.arange(len(found.codes[0]))
-    ends = jax.tree.map(lambda leaf: leaf[None, stride - 1 :: stride], found.ground)
-    losses = {}
-    if chosen.selffed:
-        start_key, rollout_key = jr.split(key)
-        starts = spread(found.ground_starts, chosen.selffed_paths)
-        if above is not None:
-            share = jnp.where(learns, config.jump.reanchor, 0.0)
-            starts = _exchanged(world, starts, above, share, start_key)
-        own, paths = rollout_losses(
-            world.base, sequence, starts, begins * stride, stride, key=rollout_key
-        )
-        losses = {
-            f"selffed/{name}": jnp.pad(loss.reshape(-1), (1, 0)) for name, loss in own.items()
-        }
-        ends = jax.tree.map(lambda leaf: leaf[:, :, -1], paths)
+    start_key, rollout_key = jr.split(key)
+    starts = dataclasses.replace(world.ground_at(found.starts[0]), code=found.anchors)
+    starts = spread(starts, PATHS)
+    if above is not None:
+        starts = _reanchored(world, starts, above, config.jump.reanchor, start_key)
+    told, paths = rollout_losses(
+        world.base, sequence, starts, begins * stride, stride, key=rollout_key
+    )
     moments = (begins + 1) * stride
+    real = jax.tree.map(lambda leaf: leaf[None, moments], latent)
+    ends = jax.tree.map(
+        lambda own, real: jnp.concatenate([own[:, :, -1], real.astype(own.dtype)]), paths, real
+    )
     reached = world.code(world.arrived(ends))
     away = target(world, found.logits[moments]).kl(reached).mean(0)
-    return losses | {"arrive": jnp.where(sequence.mask[moments], away, 0.0)}
+    return {
+        "fill/recon": told["recon"],
+        "fill/reward": told["reward"],
+        "arrive": jnp.where(sequence.mask[moments], away, 0.0),
+    }
 
 
-def _exchanged(
-    world: Levels, starts: Latent, above: Own, share: Float[Array, ""], key: PRNGKeyArray
+def _reanchored(
+    world: Levels, starts: Latent, above: Own, share: float, key: PRNGKeyArray
 ) -> Latent:
-    """Starts of level 0, (P, N, ...), a share of them where level 1 would let it begin."""
-    paths = len(starts.deter)
+    """Starts of level 0, (P, N, ...), a share of them where own jumps of level 1 led."""
+    paths, places = len(starts.deter), np.asarray(above.places)
     predicted = world.ground_at(above.latent)
-    predicted = jax.tree.map(lambda leaf: leaf[np.arange(paths) % len(leaf)], predicted)
-    chosen = jr.bernoulli(key, share, (len(above.places),))
-    places = np.asarray(above.places)
+    chosen = jr.bernoulli(key, share, (len(places),))
 
-    def exchanged(real, guess):
+    def exchanged(real, own):
+        own = own[np.arange(paths) % len(own)].astype(real.dtype)
         mask = chosen.reshape(1, -1, *[1] * (real.ndim - 2))
-        return real.at[:, places].set(jnp.where(mask, guess, real[:, places]))
+        return real.at[:, places].set(jnp.where(mask, own, real[:, places]))
 
     return jax.tree.map(exchanged, starts, predicted)

@@ -98,7 +98,7 @@ def test_levels_hand_over_at_their_crossovers(world):
     else:
         assert [list(points.steps) for points in path.waypoints] == [[2, 4, 6], [6, 10, 14]]
     for points in path.waypoints:  # the first step after a waypoint is filled from there
-        seen = jax.jit(world.decode_waypoints)(points).obs.output
+        seen = jax.jit(lambda p: world.decode_waypoints(p).obs.output)(points)
         np.testing.assert_allclose(seen, points.latent.obs[:, -tiny.OBS :], atol=1e-6)
     with pytest.raises(ValueError, match="must be multiples of 2"):
         world.imagine(stack, actions, key=jr.key(3), crossovers=(3,))
@@ -111,7 +111,9 @@ def test_levels_hand_over_at_their_crossovers(world):
 
 def test_segments_filled_side_by_side_are_those_filled_one_by_one(world):
     window, key = tiny.window(steps=T), jr.key(4)
-    found = jax.jit(lambda: follow(world, window, jr.split(jr.key(1), T + 1)))()
+    found = jax.jit(
+        lambda: follow(world, window, world.encode(window.obs), jr.split(jr.key(1), T + 1))
+    )()
     together = jax.jit(lambda: fill(world, found.starts[0], 0, window.action, key=key))()
     ground = world.ground_at(found.starts[0])
     for n, own in enumerate(jr.split(key, T // STRIDE)):
@@ -153,7 +155,7 @@ def slopes():
     world = make(chosen)
 
     def weighted(world, batch, weights, key):
-        losses, _, _ = batch_losses(world, batch, chosen, update=jnp.int32(1), key=key)
+        losses, _, _ = batch_losses(world, batch, chosen, update=jnp.int32(2), key=key)
         assert losses.keys() == scales(chosen).keys()
         return sum(weights[name] * loss.mean() for name, loss in losses.items()), losses
 
@@ -190,8 +192,19 @@ def test_no_loss_of_an_upper_level_reaches_the_lowest(slopes):
                 assert still((jump.level, jump.head)) == (i + 1 != number), (name, i)
 
 
-def test_the_lowest_level_teaches_anchors_and_bridges(slopes):
-    gradient, _ = slopes(tiny.batch(steps=T), "selffed/recon")
+def test_the_lowest_level_learns_as_if_it_were_alone(slopes):
+    """Its own losses are those of a flat simulator, and reach nothing else."""
+    own = [name for name in slopes.names if "level" not in name]
+    own = [name for name in own if name != "arrive" and not name.startswith("fill")]
+    batch, chosen = tiny.batch(steps=T), config(3)
+    gradient, _ = slopes(batch, *own)
+    assert still((gradient.jumps, gradient.see, gradient.arrive))
+    alone = dataclasses.replace(chosen, levels=1)
+    assert set(scales(alone)) == set(own)
+
+
+def test_the_fill_teaches_anchors_and_bridges(slopes):
+    gradient, _ = slopes(tiny.batch(steps=T), "fill/recon")
     assert not still(gradient.see) and not still(gradient.jumps[0].bridge)
     assert still((gradient.jumps[0].level, gradient.jumps[0].chunk))
 
