@@ -41,7 +41,8 @@ PRESETS: dict[str, Config] = {
     "size400m": _sized(12288, 96),
     # Small and quick on two cores. What differs from DreamerV3 in kind, and why:
     # docs/decisions/001-cpu-preset.md, 004-bits-of-the-code.md,
-    # 006-carried-observations.md, 007-correlated-noise.md and 009-moving-average.md.
+    # 006-carried-observations.md, 007-correlated-noise.md, 009-moving-average.md and
+    # 011-no-free-nats.md.
     "cpu": Config(
         steps=100_000,
         envs=1,
@@ -62,6 +63,7 @@ PRESETS: dict[str, Config] = {
             learned_scale=True,
             selffed=8,
             selffed_paths=2,
+            free_nats=0.0,
         ),
         jump=JumpConfig(deter=128, hidden=64, units=128, chunk_units=64),
         behaviour=BehaviourConfig(
@@ -110,8 +112,9 @@ def preset(name: str, recipe: str | None = None, obs: str | None = None) -> Conf
     fixed = {} if recipe is None else RECIPES[_known(recipe, RECIPES, "recipe")]
     if "pixels" in (obs, fixed.get("obs")):
         plain = replace(
-            config.world, residual=False, learned_scale=False, selffed=0, selffed_paths=1
-        )
+            config.world, residual=False, learned_scale=False, selffed=0, selffed_paths=1,
+            free_nats=WorldConfig.free_nats,
+        )  # fmt: skip
         config = replace(config, obs="pixels", world=plain)
     for path, value in fixed.items():
         config = with_field(config, path, value)
