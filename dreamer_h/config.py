@@ -89,9 +89,9 @@ class JumpConfig:
     """Categoricals of its own code; 0 is none: the memory alone tells the next anchor."""
     classes: int = 4
     """Classes of each categorical."""
-    chunk: Literal["actions", "anchored", "flat"] = "actions"
-    """How a jump reads its actions: a recurrence over them alone, side by side for all jumps; one
-    that starts from the anchor; or all of them at once."""
+    chunk: Literal["anchored", "actions", "flat"] = "anchored"
+    """How a jump reads its actions: a recurrence that starts from the anchor; one over the actions
+    alone, side by side for all jumps; or all of them at once."""
     chunk_units: int = 64
     """Width of what a jump knows of its actions."""
     macro: float = 0.5
@@ -112,7 +112,7 @@ class JumpConfig:
     """Weight of the losses along own jumps."""
     reanchor: float = 0.5
     """Share of the own rollouts of the level below that start from predicted anchors."""
-    distil_scale: float = 0.1
+    distil_scale: float = 1.0
     """Weight of what the level below teaches about actions that were not taken there."""
     distil_warmup: int = 1000
     """Updates before it begins."""

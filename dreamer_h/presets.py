@@ -65,7 +65,7 @@ PRESETS: dict[str, Config] = {
             selffed_paths=2,
             free_nats=0.0,
         ),
-        jump=JumpConfig(deter=128, hidden=64, units=128, chunk_units=64),
+        jump=JumpConfig(deter=128, hidden=64, units=128, chunk_units=128),
         behaviour=BehaviourConfig(
             units=64,
             layers=2,

@@ -40,23 +40,23 @@ class Chunk(eqx.Module):
         flat = form == "flat"
         self.cell = None if flat else eqx.nn.GRUCell(action + 1, units, key=key)
         self.first = Linear(anchor, units, key=first_key) if form == "anchored" else None
-        self.mlp = MLP(stride * action, units, 2, key=key) if flat else None
+        self.mlp = MLP(stride * action + 1, units, 2, key=key) if flat else None
 
     def begin(self, anchor: Float[Array, " V"]) -> Float[Array, " state"]:
         """Before the first action."""
         if self.first is not None:
             return jnp.tanh(self.first(anchor)).astype(jnp.float32)
-        width = self.units if self.mlp is None else self.stride * self.action
+        width = self.units if self.mlp is None else self.stride * self.action + 1
         return jnp.zeros(width, jnp.float32)
 
     def step(
         self, state: Float[Array, " state"], action: Float[Array, " A"], phase: Int[Array, ""]
     ) -> Float[Array, " state"]:
         """After one more action, the `phase`-th of the jump, counted from 0."""
-        if self.cell is None:
-            rows = state.reshape(self.stride, self.action).at[phase].set(action)
-            return rows.reshape(-1)
         clock = ((phase + 1.0) / self.stride)[None]
+        if self.cell is None:
+            rows = state[:-1].reshape(self.stride, self.action).at[phase].set(action)
+            return jnp.concatenate([rows.reshape(-1), clock])
         dtype = self.cell.weight_hh.dtype
         told = jnp.concatenate([action, clock]).astype(dtype)
         return self.cell(told, state.astype(dtype)).astype(jnp.float32)

@@ -15,6 +15,7 @@ from dreamer_h.world.jump_losses import PATHS, Own, jump_losses, reanchors, spre
 from dreamer_h.world.levels import Levels
 from dreamer_h.world.losses import rollout_losses, world_losses
 from dreamer_h.world.outcome import Losses
+from dreamer_h.world.single_jumps import single_losses
 
 
 def scales(config: Config) -> dict[str, float]:
@@ -84,7 +85,7 @@ def _upper_losses(
 
     `latent` are the posteriors of level 0.
     """
-    follow_key, blind_key, fill_key, *keys = jr.split(key, 3 + len(world.jumps))
+    follow_key, blind_key, fill_key, *keys = jr.split(key, 3 + 2 * len(world.jumps))
     sequence = _stayed(sequence)
     steps = len(sequence.action)
     blind = tuple(
@@ -96,7 +97,10 @@ def _upper_losses(
     losses, above = {}, None
     for i in reversed(range(len(world.jumps))):
         one, above = jump_losses(
-            world, i, sequence, other, found, above, config, update=update, key=keys[i]
+            world, i, sequence, found, above, config, update=update, key=keys[2 * i]
+        )
+        one |= single_losses(
+            world, i, sequence, other, latent, found, config, update=update, key=keys[2 * i + 1]
         )
         losses |= {f"level{i + 1}/{name}": loss for name, loss in one.items()}
     return losses | _fill_losses(world, sequence, latent, found, above, config, fill_key)
@@ -122,19 +126,19 @@ def _fill_losses(
     config: Config,
     key: PRNGKeyArray,
 ) -> Losses:
-    """Rollouts of level 0 for a whole jump, from real anchors and predicted ones, held to what
+    """Rollouts of level 0 for half of the jumps, from real anchors and predicted ones, held to what
     really happened; and what is told of the anchors where they arrive."""
-    stride = world.strides[0]
-    begins = np.arange(len(found.codes[0]))
-    start_key, rollout_key = jr.split(key)
+    stride, count = world.strides[0], len(found.codes[0])
+    start_key, pick_key, rollout_key = jr.split(key, 3)
     starts = dataclasses.replace(world.ground_at(found.starts[0]), code=found.anchors)
     starts = spread(starts, PATHS)
     if above is not None:
         starts = _reanchored(world, starts, above, config.jump.reanchor, start_key)
-    told, paths = rollout_losses(
-        world.base, sequence, starts, begins * stride, stride, key=rollout_key
-    )
-    moments = (begins + 1) * stride
+    chosen = jr.permutation(pick_key, count)[: max(1, count // 2)]
+    begins = chosen * stride
+    starts = jax.tree.map(lambda leaf: leaf[:, chosen], starts)
+    told, paths = rollout_losses(world.base, sequence, starts, begins, stride, key=rollout_key)
+    moments = begins + stride
     real = jax.tree.map(lambda leaf: leaf[None, moments], latent)
     ends = jax.tree.map(
         lambda own, real: jnp.concatenate([own[:, :, -1], real.astype(own.dtype)]), paths, real

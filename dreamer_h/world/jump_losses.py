@@ -11,12 +11,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dreamer_h.config import Config
-from dreamer_h.nn.distributions import OneHot, Symlog, symexp
+from dreamer_h.nn.distributions import OneHot, Symlog
 from dreamer_h.nn.recurrent import frugal
 from dreamer_h.types import Latent, Sequence
-from dreamer_h.world.fill import fill
 from dreamer_h.world.follow import Followed
-from dreamer_h.world.jump import Jump, Outlook, anchor_vector
+from dreamer_h.world.jump import Jump, Outlook
 from dreamer_h.world.levels import Levels
 from dreamer_h.world.outcome import Losses, Outcome, outlook_losses
 
@@ -41,7 +40,6 @@ def jump_losses(
     world: Levels,
     i: int,
     sequence: Sequence,
-    other: Float[Array, "T A"],
     found: Followed,
     above: Own | None,
     config: Config,
@@ -54,11 +52,12 @@ def jump_losses(
     `above` is the latter of the level above it, if there is one.
     """
     jump, chosen = world.jumps[i], config.jump
-    single_key, own_key, reanchor_key, distil_key = jr.split(key, 4)
+    own_key, reanchor_key = jr.split(key)
     starts, arrivals = found.starts[i], found.arrivals[i]
     count = len(found.codes[i])
     ends = np.arange(1, count + 1) * jump.stride
-    outcome = Outcome.of(sequence, ends, jump.stride, config.behaviour.horizon)
+    whole = jnp.full(count, jump.stride)
+    outcome = Outcome.of(sequence, ends - jump.stride, whole, jump.stride, config.behaviour.horizon)
 
     outlook = jump.outlook(dataclasses.replace(arrivals, obs=starts.obs))
     prior = jump.level.code(jump.level.prior_logits(arrivals.deter))
@@ -70,8 +69,6 @@ def jump_losses(
     kls = {"dyn": stop(posterior).kl(prior), "rep": posterior.kl(stop(prior))}
     for name, kl in kls.items():
         losses[name] = jnp.where(outcome.anchored, jnp.maximum(chosen.free_nats, kl), 0.0)
-
-    losses["single"] = _single_jumps(world, i, sequence, found, config, single_key)
 
     own = None
     if chosen.selffed:
@@ -99,10 +96,6 @@ def jump_losses(
         losses["reanchor"], _ = own_jumps(
             world, i, sequence, found, first, known, places * jump.stride, config, key=reanchor_key
         )
-    if chosen.distil_scale:
-        away = _distilled(world, i, other, stop(starts), distil_key)
-        taught = outcome.anchored & (update >= chosen.distil_warmup)
-        losses["distil"] = jnp.where(taught[::2], away, 0.0)
     return losses, own
 
 
@@ -117,11 +110,15 @@ def own_jumps(
     config: Config,
     *,
     key: PRNGKeyArray,
+    steps: Int[Array, " N"] | None = None,
 ) -> tuple[Float[Array, "N J"], Latent]:
     """Losses of J jumps in a row on own predictions, from starts (P, N, ...), and the paths
-    (P, N, J, ...). `begins` (N,) are the moments of the window that the starts stand at."""
+    (P, N, J, ...). `begins` (N,) are the moments of the window that the starts stand at. Jumps that
+    end before they are full, after `steps`, are one each."""
     jump, (count, length) = world.jumps[i], known.shape[:2]
-    ends = begins[:, None] + jump.stride * np.arange(1, length + 1)
+    begins = begins[:, None] + jump.stride * np.arange(length)
+    covered = jnp.full(begins.shape, jump.stride) if steps is None else steps[:, None]
+    ends = begins + covered
 
     def along(latent, known, key):
         def step(latent, inputs):
@@ -133,53 +130,14 @@ def own_jumps(
     side_by_side = jax.vmap(jax.vmap(along), in_axes=(0, None, 0))
     keys = jr.split(key, (len(first.deter), count))
     path, outlook = side_by_side(first, known, keys)
-    outcome = Outcome.of(sequence, ends, jump.stride, config.behaviour.horizon)
+    outcome = Outcome.of(sequence, begins, covered, jump.stride, config.behaviour.horizon)
     losses = outlook_losses(
-        _unstacked(outlook, jump), outcome, sequence, target(world, found.logits[ends]), ends
+        unstacked(outlook, jump), outcome, sequence, target(world, found.logits[ends]), ends
     )
     return sum(losses.values(), jnp.float32(0.0)), path
 
 
-def _single_jumps(
-    world: Levels, i: int, sequence: Sequence, found: Followed, config: Config, key: PRNGKeyArray
-) -> Float[Array, " N"]:
-    """Losses of one jump from each moment where the level below may stand, without a memory."""
-    jump, steps = world.jumps[i], len(sequence.action)
-    begins = np.arange(0, steps - jump.stride + 1, world.strides[i - 1] if i else 1)
-    code_key, own_key = jr.split(key)
-    code = jax.vmap(world.drawn)(found.logits[begins], jr.split(code_key, len(begins)))
-    seen = world.base.seen(sequence.obs)
-    anchor = stop(anchor_vector(code, None if seen is None else seen[begins]))
-    actions = sequence.action[begins[:, None] + np.arange(jump.stride)]
-    known = jax.vmap(jump.chunk.of)(actions, anchor)[:, None]
-    first = spread(jax.vmap(jump.begin)(anchor), PATHS)
-    return own_jumps(world, i, sequence, found, first, known, begins, config, key=own_key)[0][:, 0]
-
-
-def _distilled(
-    world: Levels, i: int, other: Float[Array, "T A"], starts: Latent, key: PRNGKeyArray
-) -> Float[Array, " M"]:
-    """Nats of every other jump under other actions, against where the level below gets by them."""
-    jump = world.jumps[i]
-    teacher_key, *keys = jr.split(key, 1 + PATHS)
-    starts = jax.tree.map(lambda leaf: leaf[::2], starts)
-    count = len(starts.deter)
-    actions = other.reshape(-1, jump.stride, other.shape[-1])[::2]
-    other = actions.reshape(-1, other.shape[-1])
-    filled = fill(world, starts, i, other, key=teacher_key)
-    end = stop(jax.tree.map(lambda leaf: leaf[jump.stride - 1 :: jump.stride], filled))
-    code = target(world, world.arrived(end))
-    known = jax.vmap(jump.chunk.of)(actions, cast(Array, starts.obs))
-    leap = lambda latent, known, key: jump.foresee(latent, known, key=key)[1]
-    paths = jax.vmap(jax.vmap(leap), in_axes=(None, None, 0))
-    outlook = _unstacked(paths(starts, known, jnp.stack([jr.split(k, count) for k in keys])), jump)
-    loss = code.kl(outlook.code).mean(0)
-    if outlook.obs is not None and end.obs is not None:
-        loss += outlook.obs.ensemble_loss(symexp(end.obs))
-    return loss
-
-
-def _unstacked(outlook: Outlook, jump: Jump) -> Outlook:
+def unstacked(outlook: Outlook, jump: Jump) -> Outlook:
     """The deviations of a stack of outlooks are all the same: one stands for all."""
     if outlook.obs is None:
         return outlook

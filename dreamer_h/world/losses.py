@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dreamer_h.config import WorldConfig
 from dreamer_h.types import Latent, Sequence
@@ -121,7 +121,7 @@ def rollout_losses(
     world: World,
     sequence: Sequence,
     start: Latent,
-    begins: np.ndarray,
+    begins: np.ndarray | Int[Array, " N"],
     length: int,
     *,
     key: PRNGKeyArray,

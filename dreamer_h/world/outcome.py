@@ -24,18 +24,27 @@ class Outcome(eqx.Module):
     duration: Int[Array, "*M"]  # index of the step that ended it
 
     @classmethod
-    def of(cls, sequence: Sequence, ends: np.ndarray, stride: int, horizon: float) -> "Outcome":
-        """Of jumps that end at the moments `ends`."""
-        moments = ends[..., None] - stride + 1 + np.arange(stride)
-        mask, terminal = sequence.mask[moments], sequence.is_terminal[moments]
-        begun = sequence.mask[ends - stride] & ~sequence.is_terminal[ends - stride]
+    def of(
+        cls,
+        sequence: Sequence,
+        begins: np.ndarray,
+        steps: Int[Array, "*M"],
+        stride: int,
+        horizon: float,
+    ) -> "Outcome":
+        """Of jumps that begin at the moments `begins` (*M) and cover `steps`, at most a stride."""
+        moments = begins[..., None] + 1 + np.arange(stride)
+        on_it = jnp.arange(stride) < steps[..., None]
+        mask, terminal = sequence.mask[moments] & on_it, sequence.is_terminal[moments] & on_it
+        begun = sequence.mask[begins] & ~sequence.is_terminal[begins]
+        arrived = sequence.mask[begins + steps]
         ended = (terminal & mask).any(-1)
-        alive = jnp.where(terminal, 0.0, 1.0 - 1.0 / horizon)
+        alive = jnp.where(terminal, 0.0, jnp.where(on_it, 1.0 - 1.0 / horizon, 1.0))
         before = jnp.concatenate([jnp.ones_like(alive[..., :1]), alive[..., :-1]], axis=-1)
         reward = jnp.where(mask, sequence.reward[moments], 0.0)
         return cls(
-            anchored=begun & mask[..., -1],
-            way=begun & (mask[..., -1] | ended),
+            anchored=begun & arrived,
+            way=begun & (arrived | ended),
             reward=(jnp.cumprod(before, axis=-1) * reward).sum(-1),
             continue_=jnp.prod(alive, axis=-1),
             ended=begun & ended,
@@ -44,7 +53,11 @@ class Outcome(eqx.Module):
 
 
 def outlook_losses(
-    outlook: Outlook, outcome: Outcome, sequence: Sequence, code: OneHot, ends: np.ndarray
+    outlook: Outlook,
+    outcome: Outcome,
+    sequence: Sequence,
+    code: OneHot,
+    ends: np.ndarray | Int[Array, "*M"],
 ) -> Losses:
     """Nats of what was foreseen of jumps that end at the moments `ends` (*M); 0 where nothing was
     seen. `code` is that of the anchors there. Several paths in front, (P, *M), are judged together.

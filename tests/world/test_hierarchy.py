@@ -240,7 +240,7 @@ def test_what_happened_on_a_jump_is_summed_with_its_discounts():
     window = dataclasses.replace(
         window, is_terminal=window.is_terminal.at[7].set(True), mask=window.mask.at[8:].set(False)
     )
-    found = Outcome.of(window, np.array([4, 8]), 4, horizon)
+    found = Outcome.of(window, np.array([0, 4]), jnp.array([4, 4]), 4, horizon)
     discount = 1 - 1 / horizon
     reward = np.asarray(window.reward)
     np.testing.assert_allclose(found.reward[0], reward[1:5] @ discount ** np.arange(4), rtol=1e-5)
@@ -248,6 +248,19 @@ def test_what_happened_on_a_jump_is_summed_with_its_discounts():
     np.testing.assert_allclose(found.continue_, [discount**4, 0.0], rtol=1e-5)
     assert found.anchored.tolist() == [True, False] and found.way.tolist() == [True, True]
     assert found.ended.tolist() == [False, True] and int(found.duration[1]) == 2
+
+
+def test_a_jump_that_ends_early_knows_nothing_of_what_comes_after():
+    batch, horizon = tiny.batch(seed=3, steps=T), 10.0
+    window = jax.tree.map(lambda leaf: leaf[0], batch)
+    window = dataclasses.replace(window, is_terminal=window.is_terminal.at[4].set(True))
+    found = Outcome.of(window, np.array([0, 2]), jnp.array([3, 1]), 4, horizon)
+    discount = 1 - 1 / horizon
+    reward = np.asarray(window.reward)
+    np.testing.assert_allclose(found.reward[0], reward[1:4] @ discount ** np.arange(3), rtol=1e-5)
+    np.testing.assert_allclose(found.reward[1], reward[3], rtol=1e-5)
+    np.testing.assert_allclose(found.continue_, [discount**3, discount], rtol=1e-5)
+    assert found.anchored.tolist() == [True, True] and found.ended.tolist() == [False, False]
 
 
 # --- beyond states ----------------------------------------------------------------------------
