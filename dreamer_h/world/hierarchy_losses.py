@@ -127,7 +127,8 @@ def _fill_losses(
     key: PRNGKeyArray,
 ) -> Losses:
     """Rollouts of level 0 for half of the jumps, from real anchors and predicted ones, held to what
-    really happened; and what is told of the anchors where they arrive."""
+    really happened; and what is told of the anchors where they arrive. Level 0 is a constant here:
+    what is taught is how to begin it."""
     stride, count = world.strides[0], len(found.codes[0])
     start_key, pick_key, rollout_key = jr.split(key, 3)
     starts = dataclasses.replace(world.ground_at(found.starts[0]), code=found.anchors)
@@ -137,7 +138,8 @@ def _fill_losses(
     chosen = jr.permutation(pick_key, count)[: max(1, count // 2)]
     begins = chosen * stride
     starts = jax.tree.map(lambda leaf: leaf[:, chosen], starts)
-    told, paths = rollout_losses(world.base, sequence, starts, begins, stride, key=rollout_key)
+    base = jax.lax.stop_gradient(world.base)
+    told, paths = rollout_losses(base, sequence, starts, begins, stride, key=rollout_key)
     moments = begins + stride
     real = jax.tree.map(lambda leaf: leaf[None, moments], latent)
     ends = jax.tree.map(

@@ -176,7 +176,7 @@ def still(tree) -> bool:
 
 def test_no_loss_of_an_upper_level_reaches_the_lowest(slopes):
     for name in slopes.names:
-        upper = name.startswith("level") or name == "arrive"
+        upper = name.startswith(("level", "fill")) or name == "arrive"
         gradient, losses = slopes(tiny.batch(steps=T), name)
         assert np.isfinite(losses[name]).all(), name
         if name.endswith("duration"):  # nothing ends in these windows
@@ -185,7 +185,7 @@ def test_no_loss_of_an_upper_level_reaches_the_lowest(slopes):
         assert still(gradient.base) == upper, name
         if name == "arrive":
             assert not still(gradient.arrive)
-        elif upper:
+        elif name.startswith("level"):
             number = int(name[len("level")])
             for i, jump in enumerate(gradient.jumps):
                 # a level learns from its own losses, and how to begin from those of the one below
@@ -206,7 +206,7 @@ def test_the_lowest_level_learns_as_if_it_were_alone(slopes):
 def test_the_fill_teaches_anchors_and_bridges(slopes):
     gradient, _ = slopes(tiny.batch(steps=T), "fill/recon")
     assert not still(gradient.see) and not still(gradient.jumps[0].bridge)
-    assert still((gradient.jumps[0].level, gradient.jumps[0].chunk))
+    assert still((gradient.base, gradient.jumps[0].level, gradient.jumps[0].chunk))
 
 
 def test_padding_changes_no_loss_and_no_gradient(slopes):
