@@ -152,7 +152,31 @@ class BehaviourConfig:
     slow_scale: float = 1.0
     """Weight of the critic's pull towards the slow critic."""
     replay_value_scale: float = 0.3
-    """Weight of the value loss on replayed rewards; its gradient reaches the simulator."""
+    """Weight of the value loss on replayed rewards; a flat agent's gradient reaches the simulator.
+    0 is none: critics learn from imagination alone."""
+    manager_jumps: int = 16
+    """Jumps that a manager imagines from every anchor."""
+    reliant: bool = True
+    """Whether a manager counts what follows a segment only as often as the worker gets there."""
+    attained: float = 0.3
+    """Distance at which a subgoal counts as reached: in deviations of the observation, or, for
+    pixels, as a share of the code."""
+    prior_nats: float = 4.0
+    """Nats that a manager's choices may be away from what replayed segments did."""
+    prior_weight: float = 0.01
+    """Weight of these nats, in units of the normalised return; at first, if it is tuned. 0 is no
+    prior."""
+    prior_rate: float = 1e-3
+    """Rate at which the weight's logarithm is tuned, per update and nat; 0 leaves it as it is."""
+    goal_scale: float = 0.1
+    """Weight of a worker's progress to its subgoal, in units of the return's spread; 0 is an actor
+    that sees subgoals and is not asked to reach them."""
+    own_goals: float = 0.5
+    """Share of the real anchors from which the worker practises the manager's subgoals."""
+    hindsight_goals: float = 0.3
+    """Share from which it practises those where the segment really led; the rest are any."""
+    worker_waypoints: int = 96
+    """Waypoints of the manager's imagination from which the worker learns, beside real anchors."""
 
 
 @dataclass(frozen=True)

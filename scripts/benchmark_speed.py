@@ -21,12 +21,13 @@ import jax.random as jr
 import numpy as np
 
 from dreamer_h.behaviour.actor_critic import imagination_losses, imagine
+from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.config import Config
 from dreamer_h.files import replacing
 from dreamer_h.presets import PRESETS, preset, with_settings
 from dreamer_h.train.runtime import run_script
-from dreamer_h.train.state import TrainState, init_state
-from dreamer_h.train.update import in_precision, make_update
+from dreamer_h.train.state import TrainState, init_state, init_statistics
+from dreamer_h.train.update import behaviour_losses, in_precision, make_update
 from dreamer_h.types import Sequence
 from dreamer_h.world.objective import batch_losses
 
@@ -70,12 +71,12 @@ def time_parts(
 ) -> dict[str, dict[str, Any]]:
     """Seconds and multiply-adds of the parts, each compiled by itself.
 
-    An update is about `world` + `imagination_and_behaviour`, the replayed value loss and the
-    optimiser. `behaviour` is on finished paths: what "dynamics" sends back through the simulator
-    is in `imagination_and_behaviour` only.
+    An update is about `world` + `imagination_and_behaviour` and the optimiser. `behaviour` is on
+    finished paths: what "dynamics" sends back through the simulator is in
+    `imagination_and_behaviour` only. Manager and worker are not taken apart any further.
     """
     dtype, chosen = jnp.dtype(config.precision), config.behaviour
-    agent, slow_critic = in_precision((state.agent, state.slow_critic), dtype)
+    agent, slow_critics = in_precision((state.agent, state.slow_critics), dtype)
     key = jr.key(0, impl="unsafe_rbg")  # as in the update
 
     def world(model, batch):
@@ -83,8 +84,22 @@ def time_parts(
 
     def observed(model, batch):
         keys = jr.split(key, len(batch.mask))
-        latents = jax.vmap(lambda window, key: model.start(window, key=key))(batch, keys)
-        return jax.tree.map(lambda leaf: leaf[:, 1:].reshape(-1, *leaf.shape[2:]), latents)
+        return jax.vmap(lambda window, key: model.start(window, key=key))(batch, keys)
+
+    def inside(behaviour, slow_critics, model, batch, seen):
+        losses, _, _ = behaviour_losses(
+            model, behaviour, slow_critics, init_statistics(config), batch, seen, seen, chosen,
+            key=key,
+        )  # fmt: skip
+        return total(losses)
+
+    seen = jax.jit(observed)(agent.world, batch)
+    found = {"world": timed(jax.grad(world), (agent.world, batch), repeats=repeats)[0]}
+    found["imagination_and_behaviour"], _ = timed(
+        jax.grad(inside), (agent.behaviour, slow_critics, agent.world, batch, seen), repeats=repeats
+    )
+    if isinstance(agent.behaviour, ManagerWorker):
+        return found
 
     def paths(behaviour, model, starts):
         length, gradient, lambda_ = chosen.imagine_length, chosen.gradient, chosen.lambda_
@@ -97,27 +112,23 @@ def time_parts(
         losses, _ = imagination_losses(behaviour, slow_critic, rollout, scale, weight, chosen)
         return total(losses)
 
-    def through_paths(behaviour, slow_critic, model, starts):
-        return on_paths(behaviour, slow_critic, paths(behaviour, model, starts))
+    starts = jax.tree.map(lambda leaf: leaf[:, 1:].reshape(-1, *leaf.shape[2:]), seen)
+    found["imagination"], rollout = timed(
+        paths, (agent.behaviour, agent.world, starts), repeats=repeats
+    )
+    found["behaviour"], _ = timed(
+        jax.grad(on_paths), (agent.behaviour, *slow_critics, rollout), repeats=repeats
+    )
+    return found
 
-    world_part, _ = timed(jax.grad(world), (agent.world, batch), repeats=repeats)
-    starts = jax.jit(observed)(agent.world, batch)
-    inside = (agent.behaviour, agent.world, starts)
-    imagination, rollout = timed(paths, inside, repeats=repeats)
-    behaviour, _ = timed(
-        jax.grad(on_paths), (agent.behaviour, slow_critic, rollout), repeats=repeats
-    )
-    both, _ = timed(
-        jax.grad(through_paths),
-        (agent.behaviour, slow_critic, agent.world, starts),
-        repeats=repeats,
-    )
-    return {
-        "world": world_part,
-        "imagination": imagination,
-        "behaviour": behaviour,
-        "imagination_and_behaviour": both,
-    }
+
+def imagined_steps(config: Config) -> int:
+    """Agent steps that one update imagines in level 0 for the behaviour."""
+    replay, chosen = config.replay, config.behaviour
+    if config.levels == 1:
+        return replay.batch * replay.length * chosen.imagine_length
+    stride = config.jumps[0]
+    return (replay.batch * (replay.length // stride) + chosen.worker_waypoints) * stride
 
 
 def total(losses: dict[str, jax.Array]) -> jax.Array:
@@ -194,8 +205,10 @@ def benchmark(name: str, config: Config, obs: int, action: int, updates: int) ->
     batch = random_batch(config, obs, action)
     update, update_products = time_updates(config, state, batch, updates)
     parts = time_parts(config, state, batch, updates)
-    starts = config.replay.batch * config.replay.length
-    steps = starts * config.behaviour.imagine_length
+    starts, steps = config.replay.batch * config.replay.length, imagined_steps(config)
+    rates_of_steps = {"in_updates": steps / update["median"]}
+    if "imagination" in parts:
+        rates_of_steps["imagination_alone"] = steps / parts["imagination"]["median"]
     deter, hidden = config.world.deter, config.world.hidden
     rates = {
         f"1024x{deter}x{hidden}": product_rate(1024, deter, hidden),
@@ -217,10 +230,8 @@ def benchmark(name: str, config: Config, obs: int, action: int, updates: int) ->
         "updates": updates,
         "seconds_per_update": {name: update[name] for name in ("median", "min", "max")},
         "compile_seconds": update["compile"],
-        "imagined_steps_per_second": {
-            "in_updates": steps / update["median"],
-            "imagination_alone": steps / parts["imagination"]["median"],
-        },
+        "imagined_steps": steps,
+        "imagined_steps_per_second": rates_of_steps,
         "profile": {
             **{
                 part: {**found, "floor": floor(found["multiply_adds"])}
@@ -248,9 +259,11 @@ def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
 
     steps_per_second has x null inside updates, and x = starts for imagination alone.
     """
-    starts = found["starts"]
-    steps = starts * found["imagine_length"]
-    update, alone = found["seconds_per_update"], found["profile"]["imagination"]
+    starts, steps = found["starts"], found["imagined_steps"]
+    timings = [(None, found["seconds_per_update"])]
+    if "imagination" in found["profile"]:
+        timings.append((starts, found["profile"]["imagination"]))
+    update = found["seconds_per_update"]
 
     def row(what, x, value, low, high, unit):
         own = {"what": what, "task": None, "variant": found["preset"], "seed": None, "x": x}
@@ -267,7 +280,7 @@ def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
                 steps / seconds["min"],
                 "imagined agent steps per second",
             )
-            for x, seconds in ((None, update), (starts, alone))
+            for x, seconds in timings
         ),
     ]
 

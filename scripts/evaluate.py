@@ -8,13 +8,17 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import imageio.v3 as iio
 
 import envs
+from dreamer_h.train.attainment import attainment
 from dreamer_h.train.evaluate import play_held_out, rows, table
+from dreamer_h.train.gap import promised_and_paid
 from dreamer_h.train.load import load_agent
 from dreamer_h.train.runtime import run_script, use_compilation_cache
+from dreamer_h.train.subgoal_film import film_of
 
 
 def main(arguments: list[str]) -> int:
@@ -43,9 +47,15 @@ def main(arguments: list[str]) -> int:
     else:
         print(f"{config.task} at {env_step} env steps ({chosen.checkpoint} checkpoint)")
         print(table(episodes))
+        returns = promised_and_paid(agent, episodes, config.behaviour.horizon)
+        attained = attainment(agent, episodes, config.behaviour.attained)
+        for name, value in {**{f"return/{k}": v for k, v in returns.items()}, **attained}.items():
+            print(f"{name:28}{value:9.3f}")
     if film and episodes and episodes[0].frames is not None:
         path = (chosen.out or chosen.run) / "evaluation.mp4"
-        iio.imwrite(path, episodes[0].frames, fps=fps)
+        env = make_env()
+        iio.imwrite(path, cast(Any, film_of(agent, episodes[0], env)), fps=fps)
+        env.close()
         print(f"video: {path}", file=sys.stderr)
     return 0
 

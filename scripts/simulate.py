@@ -15,7 +15,7 @@ import imageio.v3 as iio
 import numpy as np
 
 import envs
-from dreamer_h.behaviour.actor_critic import ActorCritic
+from dreamer_h.behaviour.inside import Behaviour
 from dreamer_h.files import replacing
 from dreamer_h.horizon import models
 from dreamer_h.horizon.crossover import from_json, handed_over
@@ -38,7 +38,7 @@ class Asked:
     """Who imagines, and what it is held against."""
 
     world: AnyWorld
-    behaviour: ActorCritic | None  # none of models that were fitted alone
+    behaviour: Behaviour | None  # none of models that were fitted alone
     crossovers: tuple[int | None, ...]
     episode: Episode
     names: list[str]

@@ -10,6 +10,7 @@ import json
 import shlex
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import imageio.v3 as iio
 import tyro
@@ -29,6 +30,7 @@ from dreamer_h.train.load import load_config
 from dreamer_h.train.lock import LogdirBusy, logdir_lock
 from dreamer_h.train.loop import NotFinite, Trainer
 from dreamer_h.train.runtime import run_script, use_compilation_cache
+from dreamer_h.train.subgoal_film import film_of
 
 
 def parse(arguments: list[str]) -> tuple[Config, Path]:
@@ -135,7 +137,7 @@ def finish(trainer: Trainer) -> None:
     for found in trainer.crossovers:
         print(found.described())
     if film and episodes and episodes[0].frames is not None:
-        frames = episodes[0].frames
+        frames = cast(Any, film_of(trainer.state.acting, episodes[0], trainer.envs[0]))
         iio.imwrite(logdir / "video.mp4", frames, fps=fps)
         # TensorBoard holds whole pictures: a quarter of them is enough there
         trainer.logger.video(trainer.counts, "eval/video", frames[::4], fps / 4)

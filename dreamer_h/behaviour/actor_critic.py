@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from dreamer_h.behaviour.returns import lambda_return
 from dreamer_h.config import BehaviourConfig
@@ -36,6 +36,26 @@ class ActorCritic(eqx.Module):
 
     def value(self, features: Float[Array, "*B F"]) -> TwoHot:
         return TwoHot(self.critic(features))
+
+    def no_intent(self, world: AnyWorld) -> None:
+        """Nobody tells a flat agent where to go."""
+
+    def intend(
+        self, world: AnyWorld, latent: Latent, intent: None, sample: Bool[Array, ""], *, key
+    ) -> None:
+        """Nothing."""
+
+    def acting(self, latent: Latent | Stack, intent: None) -> BoundedNormal:
+        """What it does; leading axes are free."""
+        return self.policy(latent.features)
+
+    @property
+    def actors(self) -> tuple[Head]:
+        return (self.actor,)
+
+    @property
+    def critics(self) -> tuple[Head]:
+        return (self.critic,)
 
 
 class Rollout(eqx.Module):

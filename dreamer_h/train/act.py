@@ -1,6 +1,7 @@
 """Acting: the posterior follows the real observations, one step per environment."""
 
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,15 +20,18 @@ class Memory(eqx.Module):
     latent: Latent | Stack  # (E, ...)
     action: Float[Array, "E A"]  # the last one
     noise: Float[Array, "E A"]  # what it was drawn with, standard normal
+    intent: Float[Array, "E V"] | None = None  # the subgoal, where a manager gives one
 
 
 def init_memory(agent: Agent, environments: int, action: int) -> Memory:
     """Zeros: the first step of an episode forgets anyway."""
-    latent = jax.tree.map(
-        lambda leaf: jnp.zeros((environments, *leaf.shape), leaf.dtype), agent.world.initial()
+    repeated = lambda tree: jax.tree.map(
+        lambda leaf: jnp.zeros((environments, *leaf.shape), leaf.dtype), tree
     )
+    latent = repeated(agent.world.initial())
     zeros = jnp.zeros((environments, action), jnp.float32)
-    return Memory(latent, zeros, zeros)
+    behaviour: Any = agent.behaviour  # of either kind: each goes with its own world
+    return Memory(latent, zeros, zeros, repeated(behaviour.no_intent(agent.world)))
 
 
 @partial(jax.jit, static_argnames="seed")
@@ -42,13 +46,14 @@ def act(
     *,
     seed: int,
 ) -> tuple[Memory, Float[Array, "E A"]]:
-    """Observes and acts. Where `sample` the action is drawn, elsewhere it is the policy's mode.
+    """Observes, intends and acts. Where `sample` both are drawn, elsewhere they are likeliest.
     `correlation` is that of a draw's noise with the noise of the step before.
 
     `seed` and the counter `step` make the randomness, so that a resumed run repeats it. Actions
     are clipped to the box [-1, 1], which is also what the replay keeps of them.
     """
     observe_key, act_key = jr.split(jr.fold_in(jr.key(seed), step))
+    intend_keys = jr.split(jr.fold_in(act_key, 1), len(obs))
     latent = forget(memory.latent, is_first)
     last_action, last_noise = (
         jnp.where(is_first[:, None], 0.0, last) for last in (memory.action, memory.noise)
@@ -56,9 +61,12 @@ def act(
     latent = jax.vmap(lambda *inputs, key: agent.world.observe(*inputs, key=key))(
         latent, last_action, obs, key=jr.split(observe_key, len(obs))
     )
-    policy = agent.behaviour.policy(latent.features)
+    behaviour: Any = agent.behaviour
+    intend = lambda *inputs, key: behaviour.intend(agent.world, *inputs, key=key)
+    intent = jax.vmap(intend)(latent, memory.intent, sample, key=intend_keys)
+    policy = behaviour.acting(latent, intent)
     lean = jnp.where(is_first, 0.0, correlation)[:, None]
     noise = lean * last_noise + jnp.sqrt(1.0 - lean**2) * jr.normal(act_key, last_action.shape)
     action = jnp.where(sample[:, None], policy.draw(noise), policy.mode)
     action = jnp.clip(action, -1.0, 1.0)
-    return Memory(latent, action, noise), action
+    return Memory(latent, action, noise, intent), action

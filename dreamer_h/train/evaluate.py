@@ -23,6 +23,7 @@ class Episode:
     action: np.ndarray  # (L, A)
     reward: np.ndarray  # (L+1,), 0 at the start
     frames: np.ndarray | None  # uint8 (L+1, height, width, 3)
+    intent: np.ndarray | None = None  # (L, V) the subgoal at each step, where there is a manager
 
     @property
     def total(self) -> float:
@@ -52,6 +53,7 @@ def play(
     obs: list[list[np.ndarray]] = [[] for _ in envs]
     actions: list[list[np.ndarray]] = [[] for _ in envs]
     rewards: list[list[float]] = [[0.0] for _ in envs]
+    intents: list[list[np.ndarray]] = [[] for _ in envs]
     frames: list[np.ndarray] = []
 
     def lose(i: int, fault: EnvironmentFault) -> None:
@@ -78,6 +80,7 @@ def play(
             seed=derive(seed, Stream.PLAY),
         )
         action = np.asarray(action)
+        intent = None if memory.intent is None else np.asarray(memory.intent)
         for i in np.flatnonzero(running).tolist():
             try:
                 current[i], reward, terminated, truncated = checked_step(
@@ -88,6 +91,8 @@ def play(
                 continue
             obs[i].append(current[i].copy())
             actions[i].append(action[i])
+            if intent is not None:
+                intents[i].append(intent[i])
             rewards[i].append(reward)
             running[i] = not (terminated or truncated)
         step += 1
@@ -100,6 +105,7 @@ def play(
             np.stack(actions[i]),
             np.asarray(rewards[i], np.float32),
             np.stack(frames) if film and i == 0 else None,
+            np.stack(intents[i]) if intents[i] else None,
         )
         for i in range(len(envs))
         if not lost[i]

@@ -11,8 +11,9 @@ from dreamer_h.horizon.crossover import Crossover
 from dreamer_h.horizon.recording import Field
 from dreamer_h.replay.ring import Ring
 from dreamer_h.train import fidelity
+from dreamer_h.train.attainment import attainment
 from dreamer_h.train.evaluate import Episode, play, rows
-from dreamer_h.train.gap import imagined_and_real
+from dreamer_h.train.gap import promised_and_paid
 from dreamer_h.train.logger import Counts, Logger
 from dreamer_h.train.openloop import CONTEXT, open_loop
 from dreamer_h.train.openloop_figure import picture
@@ -52,9 +53,10 @@ class Evaluator:
         self.episodes = episodes = play(agent, self.envs, seeds, sampled, seed=config.seed)
         found = rows(episodes, task=config.task, seed=config.seed, env_step=counts.env_step)
         scalars = {f"eval/{row['what']}": row["value"] for row in found}
-        gap = imagined_and_real(agent, episodes)
-        if gap is not None:
-            scalars["eval/return_imagined"], scalars["eval/return_real"] = gap
+        returns = promised_and_paid(agent, episodes, config.behaviour.horizon)
+        scalars |= {f"eval/return_{name}": value for name, value in returns.items()}
+        attained = attainment(agent, episodes, config.behaviour.attained)
+        scalars |= {f"eval/{name}": value for name, value in attained.items()}
         if len(ring.obs_shape) == 1:  # deviations of pixels say little
             curves = fidelity.measure(agent.world, episodes, ring.finished(), self.fields)
             if curves is not None:

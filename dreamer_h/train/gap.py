@@ -6,12 +6,16 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from dreamer_h.behaviour.hierarchical import ManagerWorker
+from dreamer_h.behaviour.inside import followed
+from dreamer_h.behaviour.manager import plan
 from dreamer_h.train.evaluate import Episode
 from dreamer_h.train.state import Agent
-from dreamer_h.types import Sequence
+from dreamer_h.types import Sequence, Stack
+from dreamer_h.world.hierarchy import Hierarchy
 
-LENGTH = 64  # agent steps over which rewards are summed, without a discount
-STARTS = (16, 116, 216, 316)  # agent steps into the episode; those that it reaches
+LENGTH = 64  # agent steps over which rewards are summed
+STARTS = (16, 112, 216, 312)  # agent steps into the episode; those that it reaches
 
 
 @jax.jit
@@ -20,34 +24,59 @@ def _promised(
     sequence: Sequence,
     starts: Int[Array, " N"],
     lengths: Int[Array, " N"],
+    horizon: float | Float[Array, ""],
     *,
     key: Array,
-) -> Float[Array, " N"]:
+) -> dict[str, Float[Array, " N"]]:
     """Imagined rewards summed over `lengths` agent steps, at most LENGTH, from each start."""
-    start_key, imagine_key = jr.split(key)
+    start_key, imagine_key, plan_key = jr.split(key, 3)
     path = agent.world.start(sequence, key=start_key)
+    latents = jax.tree.map(lambda leaf: leaf[starts], path)
 
-    def one(start, length, key):
-        latent = jax.tree.map(lambda leaf: leaf[start], path)
-        policy = lambda latent, key: agent.behaviour.policy(latent.features).sample(key)
-        imagined = agent.world.imagine(latent, policy, LENGTH, key=key)
+    def one(latent, length, key):
+        imagined, _ = followed(agent.world, agent.behaviour, latent, LENGTH, key=key)
         # index 0 is the start itself: its reward was paid before
         reward = agent.world.reward_of(imagined.latent.features[1:]).mean
-        return jnp.where(jnp.arange(LENGTH) < length, reward, 0.0).sum()
+        return jnp.where(jnp.arange(LENGTH) < length, reward * _discounts(horizon), 0.0).sum()
 
-    return jax.vmap(one)(starts, lengths, jr.split(imagine_key, len(starts)))
+    keys = jr.split(imagine_key, len(starts))
+    found = {"imagined": jax.vmap(one)(latents, lengths, keys)}
+    if isinstance(agent.behaviour, ManagerWorker):
+        found["manager"] = _planned(agent, latents, lengths, plan_key)
+    return found
 
 
-def imagined_and_real(agent: Agent, episodes: list[Episode]) -> tuple[float, float] | None:
-    """Mean return of LENGTH agent steps of the sampled policy, imagined and real.
+def _planned(
+    agent: Agent, stacks: Stack, lengths: Int[Array, " N"], key: Array
+) -> Float[Array, " N"]:
+    """What level 1 alone promises for so many steps of the manager's choices."""
+    world, behaviour = agent.world, agent.behaviour
+    assert isinstance(world, Hierarchy) and isinstance(behaviour, ManagerWorker)
+    stand_key, key = jr.split(key)
+    stand = jax.vmap(lambda stack, key: world.standing(stack, key)[0])
+    standing = stand(stacks, jr.split(stand_key, len(lengths)))
+    jumps = LENGTH // behaviour.stride
+    dreamt = plan(world, behaviour.manager, standing, jumps, lambda_=1.0, reliant=False, key=key)
+    within = jnp.arange(jumps)[:, None] * behaviour.stride < lengths
+    return jnp.where(within, dreamt.weight * dreamt.reward, 0.0).sum(0)
 
-    Both from the same states of the sampled episodes. Where an episode ends earlier, so do both
-    sums; the means are per LENGTH steps all the same. None if no episode reaches the first start.
+
+def _discounts(horizon):
+    """Of the rewards after a start."""
+    return (1.0 - 1.0 / horizon) ** jnp.arange(LENGTH)
+
+
+def promised_and_paid(agent: Agent, episodes: list[Episode], horizon: float) -> dict[str, float]:
+    """Mean discounted return of LENGTH agent steps of the sampled policy from the same states of
+    the sampled episodes: `imagined` in level 0, `real`, and, of a `manager`, by its jumps.
+
+    Where an episode ends earlier, so do all sums. `horizon` (agent steps) is the discount's. Empty
+    if no episode reaches the first start.
     """
-    promised, paid, steps = [], [], 0
-    for episode in episodes:
+    found: dict[str, list[np.ndarray]] = {}
+    for number, episode in enumerate(e for e in episodes if e.sampled):
         starts = [start for start in STARTS if start < len(episode.action)]
-        if not episode.sampled or not starts:
+        if not starts:
             continue
         lengths = [min(LENGTH, len(episode.action) - start) for start in starts]
         upto = max(starts)
@@ -60,11 +89,12 @@ def imagined_and_real(agent: Agent, episodes: list[Episode]) -> tuple[float, flo
             is_terminal=falses,
             mask=~falses,
         )
-        key = jr.key(len(promised))
-        found = _promised(agent, sequence, jnp.asarray(starts), jnp.asarray(lengths), key=key)
-        promised += np.asarray(found).tolist()
-        paid += [float(episode.reward[s + 1 : s + 1 + LENGTH].sum()) for s in starts]
-        steps += sum(lengths)
-    if not promised:
-        return None
-    return float(np.sum(promised)) * LENGTH / steps, float(np.sum(paid)) * LENGTH / steps
+        promised = _promised(
+            agent, sequence, jnp.asarray(starts), jnp.asarray(lengths), horizon, key=jr.key(number)
+        )
+        paid = [episode.reward[s + 1 : s + 1 + LENGTH] for s in starts]
+        discounts = np.asarray(_discounts(horizon))
+        real = np.array([rewards @ discounts[: len(rewards)] for rewards in paid])
+        for name, values in {**promised, "real": real}.items():
+            found.setdefault(name, []).append(np.asarray(values))
+    return {name: float(np.concatenate(values).mean()) for name, values in found.items()}

@@ -40,7 +40,7 @@ LAYOUT = {
         "KL of each level": ["Multiline", [r"world/kl.*"]],
     },
     "imagined against real": {
-        "return": ["Multiline", [r".*/return_(imagined|inside|real)"]],
+        "return": ["Multiline", [r".*/return_(manager|imagined|inside|real)"]],
     },
     "error against horizon": {
         "CRPS skill": ["Multiline", [r"horizon/crps_skill/.*"]],

@@ -11,7 +11,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from dreamer_h.behaviour.actor_critic import ActorCritic
+from dreamer_h.behaviour.inside import Behaviour, followed
 from dreamer_h.train.evaluate import Episode
 from dreamer_h.types import Latent, Sequence, Waypoints
 from dreamer_h.world.hierarchy import AnyWorld, Hierarchy
@@ -67,7 +67,7 @@ def open_loop(
     *,
     length: int,
     context: int = CONTEXT,
-    behaviour: ActorCritic | None = None,
+    behaviour: Behaviour | None = None,
     crossovers: tuple[int | None, ...] = (),
     samples: int = SAMPLES,
     seed: int = 0,
@@ -106,7 +106,7 @@ def open_loop(
 @partial(jax.jit, static_argnames=("crossovers", "samples"))
 def _predict(
     world: AnyWorld,
-    behaviour: ActorCritic | None,
+    behaviour: Behaviour | None,
     obs: Shaped[Array, "C1 ..."],
     action: Float[Array, "T A"],
     crossovers: tuple[int | None, ...],
@@ -137,9 +137,7 @@ def _predict(
         start_key, imagine_key = jr.split(key)
         latent = jax.tree.map(lambda leaf: leaf[-1], world.start(sequence, key=start_key))
         if behaviour is not None:
-            policy_at = behaviour.policy
-            policy = lambda latent, key: policy_at(latent.features).sample(key)
-            imagined = world.imagine(latent, policy, len(given), key=imagine_key)
+            imagined, _ = followed(world, behaviour, latent, len(given), key=imagine_key)
         elif isinstance(world, Hierarchy):
             imagined = world.imagine(latent, given, key=imagine_key, crossovers=crossovers)
         else:

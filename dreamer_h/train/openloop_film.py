@@ -19,22 +19,28 @@ def film(loop: OpenLoop, camera: np.ndarray | None = None) -> np.ndarray:
     Of states: the signals with a cursor, beside the camera where there is one. Of pixels: real,
     imagined and error; a coloured border is a waypoint of that level, a gray one the context.
     """
-    frames = _images(loop) if loop.obs.ndim == 4 else _cursor(loop, camera)
-    # encoders want even sides
+    if loop.obs.ndim == 4:
+        return even(_images(loop))
+    return even(swept(picture(loop), len(loop.obs), loop.dt, camera))
+
+
+def even(frames: np.ndarray) -> np.ndarray:
+    """Encoders want even sides."""
     return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
 
 
-def _cursor(loop: OpenLoop, camera: np.ndarray | None) -> np.ndarray:
-    figure = picture(loop)
+def swept(figure: Figure, steps: int, dt: float, camera: np.ndarray | None) -> np.ndarray:
+    """Frames of a figure over `steps` times, `dt` seconds apart, with a cursor that moves along,
+    beside those of the camera where there is one."""
     drawn = _drawn(figure)
-    frames = np.repeat(drawn[None], len(loop.obs), axis=0)
+    frames = np.repeat(drawn[None], steps, axis=0)
     for axis in figure.axes:
         if not axis.axison:
             continue
         box = axis.get_window_extent()
         rows = slice(int(len(drawn) - box.y1), int(len(drawn) - box.y0))
-        for step in range(len(loop.obs)):
-            x = int(axis.transData.transform((step * loop.dt, 0.0))[0])
+        for step in range(steps):
+            x = int(axis.transData.transform((step * dt, 0.0))[0])
             frames[step, rows, x - 1 : x + 1] = CURSOR
     if camera is None:
         return frames

@@ -10,30 +10,33 @@ import optax
 from jaxtyping import Array, Int32, UInt32
 
 from dreamer_h.behaviour.actor_critic import ActorCritic
+from dreamer_h.behaviour.hierarchical import ManagerWorker
+from dreamer_h.behaviour.hierarchical_losses import HierarchyStatistics
+from dreamer_h.behaviour.inside import Behaviour
 from dreamer_h.config import Config
 from dreamer_h.nn.optimizer import laprop
 from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, Statistics
 from dreamer_h.world.heads import Head
-from dreamer_h.world.hierarchy import AnyWorld, make_world
+from dreamer_h.world.hierarchy import AnyWorld, Hierarchy, make_world
 
 
 class Agent(eqx.Module):
     """What acts: the simulator and the behaviour trained in it."""
 
     world: AnyWorld
-    behaviour: ActorCritic
+    behaviour: Behaviour
 
 
 class TrainState(eqx.Module):
-    """The agent, its slow critic, its statistics, its optimiser, and the clock.
+    """The agent, its slow critics, its statistics, its optimiser, and the clock.
 
     Randomness is derived from `seed` and `update`, so that a resumed run repeats it.
     """
 
     agent: Agent
     average: Agent | None  # moving average of the agent, where there is one
-    slow_critic: Head
-    statistics: Statistics
+    slow_critics: tuple[Head, ...]
+    statistics: Statistics | HierarchyStatistics
     optimizer: optax.OptState
     seed: UInt32[Array, ""]
     update: Int32[Array, ""]
@@ -50,19 +53,23 @@ def init_agent(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> Agent:
     """A fresh agent for observations of this shape and `action` action dimensions."""
     world_key, behaviour_key = jr.split(jr.key(config.seed))
     world = make_world(obs, action, config, key=world_key)
-    return Agent(world, ActorCritic(world.features, action, config.behaviour, key=behaviour_key))
+    if isinstance(world, Hierarchy):
+        behaviour = ManagerWorker(world, action, config.behaviour, key=behaviour_key)
+    else:
+        behaviour = ActorCritic(world.features, action, config.behaviour, key=behaviour_key)
+    return Agent(world, behaviour)
 
 
 def init_state(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> TrainState:
     """The state before the first update."""
     agent = init_agent(obs, action, config)
     # Copies: a donated state must not hold one array twice.
-    slow_critic = jax.tree.map(jnp.copy, agent.behaviour.critic)
+    slow_critics = jax.tree.map(jnp.copy, agent.behaviour.critics)
     zero = lambda: jnp.zeros((), jnp.int32)
     return TrainState(
         agent=agent,
         average=jax.tree.map(jnp.copy, agent) if config.average else None,
-        slow_critic=slow_critic,
+        slow_critics=slow_critics,
         statistics=init_statistics(config),
         optimizer=optimizer(config).init(cast(optax.Params, agent)),
         seed=jnp.uint32(config.seed),
@@ -72,8 +79,10 @@ def init_state(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> TrainS
     )
 
 
-def init_statistics(config: Config) -> Statistics:
+def init_statistics(config: Config) -> Statistics | HierarchyStatistics:
     chosen = config.behaviour
+    if config.levels > 1:
+        return HierarchyStatistics.init(chosen)
     weight = EntropyWeight.init(chosen.entropy, chosen.entropy_target, chosen.entropy_rate)
     return Statistics(ReturnScale.init(), weight)
 

@@ -15,15 +15,15 @@ def lasting(steps: int, *, sampled: bool = True) -> Episode:
 
 
 @pytest.mark.parametrize("steps", [17, 60, 250, 500])
-def test_the_return_is_per_64_steps_however_long_the_episode(monkeypatch, steps):
-    def one_a_step(agent, sequence, starts, lengths, *, key):
+def test_both_returns_are_of_the_same_steps_with_the_same_discounts(monkeypatch, steps):
+    def one_a_step(agent, sequence, starts, lengths, horizon, *, key):
         assert len(sequence.obs) == max(starts) + 1 and (starts + lengths <= steps).all()
-        return lengths.astype(float)
+        return {"imagined": np.array([0.9 ** np.arange(n) @ np.ones(n) for n in lengths])}
 
     monkeypatch.setattr(gap, "_promised", one_a_step)
-    found = gap.imagined_and_real(ANYONE, [lasting(steps), lasting(steps, sampled=False)])
-    assert found == pytest.approx((64.0, 128.0))
+    found = gap.promised_and_paid(ANYONE, [lasting(steps), lasting(steps, sampled=False)], 10.0)
+    assert found["real"] == pytest.approx(2 * found["imagined"])
 
 
 def test_an_episode_that_reaches_no_start_says_nothing():
-    assert gap.imagined_and_real(ANYONE, [lasting(16)]) is None
+    assert gap.promised_and_paid(ANYONE, [lasting(16)], 10.0) == {}

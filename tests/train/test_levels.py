@@ -25,6 +25,10 @@ def test_a_run_with_two_levels_trains_saves_and_comes_back(tmp_path):
     for name in ("obs", "code", "selffed", "dyn"):
         assert np.isfinite(found[f"world/level1/{name}"]), name
     assert found["train/skipped"] == 0 and np.isfinite(found["world/arrive"])
+    for name in ("manager/policy", "manager/prior_nats", "worker/policy", "worker/attained"):
+        assert np.isfinite(found[f"behaviour/{name}"]), name
+    assert 0 <= found["eval/attained/real"] <= 1
+    assert all(np.isfinite(found[f"eval/return_{who}"]) for who in ("manager", "imagined", "real"))
     config, agent, manifest = load_agent(tmp_path)
     assert config.levels == 2 and isinstance(agent.world, Hierarchy)
     # measured once the run is done, and kept

@@ -34,7 +34,8 @@ def fresh(config: Config = CONFIG, obs=tiny.STATE) -> TrainState:
     average = agent if config.average else None
     zeros = lambda tree: jax.tree.map(jnp.zeros_like, tree)
     state = dataclasses.replace(
-        zeros(state), agent=agent, average=average, slow_critic=critic, seed=jnp.uint32(config.seed)
+        zeros(state), agent=agent, average=average, slow_critics=(critic,),
+        seed=jnp.uint32(config.seed),
     )  # fmt: skip
     # no leaf may be another one's buffer: the update donates them
     return jax.tree.map(jnp.copy, state)
@@ -76,7 +77,7 @@ def run(traced: Traced, updates: int, batches=tiny.batch):
 
 
 def parameters(state: TrainState):
-    return jax.tree.map(np.asarray, (state.agent, state.slow_critic))
+    return jax.tree.map(np.asarray, (state.agent, state.slow_critics))
 
 
 def test_the_update_is_traced_once_for_all_batches(traced):
@@ -111,9 +112,9 @@ def test_the_old_state_is_donated(traced):
 
 def test_every_parameter_and_the_slow_critic_learn(traced):
     before, after = fresh(), run(traced, 3)[0]  # the first update's rate is 0
-    paths = jax.tree_util.tree_leaves_with_path((before.agent, before.slow_critic))
+    paths = jax.tree_util.tree_leaves_with_path((before.agent, before.slow_critics))
     for (path, old), new in zip(
-        paths, jax.tree.leaves((after.agent, after.slow_critic)), strict=True
+        paths, jax.tree.leaves((after.agent, after.slow_critics)), strict=True
     ):
         assert not np.array_equal(old, new), jax.tree_util.keystr(path)
 
@@ -138,13 +139,13 @@ def test_the_actor_moves_at_its_share_of_the_step():
 
 def test_the_slow_critic_follows_the_critic_at_its_rate(traced):
     state = run(traced, 2)[0]
-    slow = jax.tree.map(np.asarray, state.slow_critic)
+    slow = jax.tree.map(np.asarray, state.slow_critics)
     state, _ = traced.update(state, tiny.batch(2))
     rate = CONFIG.behaviour.slow_rate
     wanted = jax.tree.map(
-        lambda s, f: (1 - rate) * s + rate * np.asarray(f), slow, state.agent.behaviour.critic
+        lambda s, f: (1 - rate) * s + rate * np.asarray(f), slow, state.agent.behaviour.critics
     )
-    chex.assert_trees_all_close(state.slow_critic, wanted, rtol=1e-6, atol=1e-7)
+    chex.assert_trees_all_close(state.slow_critics, wanted, rtol=1e-6, atol=1e-7)
 
 
 def test_without_an_average_the_agent_itself_acts(traced):
@@ -254,9 +255,9 @@ def slopes():
     config = tiny.config(behaviour=behaviour)
 
     def weighted(moved, statistics, batch, weights, key):
-        agent, slow_critic = moved
+        agent, slow_critics = moved
         _, aux = total_loss(
-            agent, None, slow_critic, statistics, batch, config, update=jnp.int32(0), key=key
+            agent, None, slow_critics, statistics, batch, config, update=jnp.int32(0), key=key
         )
         return sum(weights[name] * aux[1][name] for name in weights), aux
 
@@ -269,7 +270,7 @@ def slopes():
 
     def run(batch, *wanted, seed=0):
         weights = {name: jnp.float32(name in wanted) for name in LOSSES}
-        return compiled((state.agent, state.slow_critic), wide, batch, weights, jr.key(seed))
+        return compiled((state.agent, state.slow_critics), wide, batch, weights, jr.key(seed))
 
     return run
 
@@ -297,7 +298,7 @@ def test_policies_are_trained_in_the_world_of_the_average_which_learns_nothing_f
 
     def losses(agent, average):
         _, (_, metrics) = total_loss(
-            agent, average, state.slow_critic, state.statistics, batch, AVERAGED,
+            agent, average, state.slow_critics, state.statistics, batch, AVERAGED,
             update=state.update, key=key,
         )  # fmt: skip
         return jnp.stack([metrics[name] for name in names])
@@ -376,7 +377,7 @@ def test_a_fresh_state_has_a_slow_critic_of_its_own_and_clocks_at_zero():
     config = tiny.config(behaviour=BehaviourConfig(units=8, layers=1, bins=41), seed=3)
     with jax.default_prng_impl("unsafe_rbg"):  # compiles ten times faster
         state = jax.jit(lambda: init_state(tiny.STATE, tiny.ACTION, config))()
-    chex.assert_trees_all_equal(state.slow_critic, state.agent.behaviour.critic)
+    chex.assert_trees_all_equal(state.slow_critics, state.agent.behaviour.critics)
     for count in (state.update, state.skipped, state.skipped_in_a_row):
         assert int(count) == 0
     assert int(state.seed) == 3 and float(state.statistics.return_scale.scale) == 1.0

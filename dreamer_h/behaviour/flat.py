@@ -1,0 +1,73 @@
+"""What an actor and a critic learn from a batch, where there are no levels."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from dreamer_h.behaviour.actor_critic import (
+    ActorCritic,
+    imagination_losses,
+    imagine,
+    replay_value_loss,
+)
+from dreamer_h.config import BehaviourConfig
+from dreamer_h.nn.statistics import Statistics
+from dreamer_h.types import Latent, Sequence
+from dreamer_h.world.heads import Head
+from dreamer_h.world.world import World
+
+
+def scales(config: BehaviourConfig) -> dict[str, float]:
+    """The weight of each loss."""
+    return {"policy": 1.0, "value": 1.0, "replay_value": config.replay_value_scale}
+
+
+def flat_losses(
+    dream: World,
+    behaviour: ActorCritic,
+    slow_critic: Head,
+    statistics: Statistics,
+    batch: Sequence,
+    latents: Latent,
+    dreamt: Latent,
+    config: BehaviourConfig,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[dict[str, Float[Array, "..."]], Statistics, dict[str, Float[Array, ""]]]:
+    """Losses of a batch, the new statistics, and what the log shows.
+
+    `latents` are the posteriors (B, T+1, ...) of the world that learns, `dreamt` those of the
+    `dream`, in which the policy is followed.
+    """
+    size, times = batch.mask.shape
+    # Imagination starts at every posterior but the first, whose memory is still empty.
+    starts = jax.tree.map(
+        lambda leaf: leaf[:, 1:].reshape(size * (times - 1), *leaf.shape[2:]), dreamt
+    )
+    rollout = imagine(
+        dream, behaviour, starts, config.imagine_length,
+        gradient=config.gradient, lambda_=config.lambda_, key=key,
+    )  # fmt: skip
+    # a start in the padding, or after an end, is no state: nothing is learned from it
+    real = (batch.mask & ~batch.is_terminal)[:, 1:].reshape(-1)
+    return_scale = statistics.return_scale.update(jax.lax.stop_gradient(rollout.returns), real)
+    entropy_weight = statistics.entropy_weight
+    imagined_losses, imagined = imagination_losses(
+        behaviour, slow_critic, rollout, return_scale.scale, entropy_weight.weight, config
+    )
+    entropy = jax.lax.stop_gradient(imagined["entropy"]) / rollout.action.shape[-1]
+    entropy_weight = entropy_weight.update(entropy, real)
+    losses = {name: jnp.where(real, loss, 0.0) for name, loss in imagined_losses.items()}
+
+    bootstrap = rollout.returns[0].reshape(size, times - 1)
+    bootstrap = jnp.concatenate([jnp.zeros_like(bootstrap[:, :1]), bootstrap], axis=1)
+    losses["replay_value"] = jax.vmap(
+        lambda latent, sequence, bootstrap: replay_value_loss(
+            behaviour, slow_critic, latent, sequence, bootstrap, config
+        )
+    )(latents, batch, jax.lax.stop_gradient(bootstrap))
+
+    metrics = {name: value.mean() for name, value in imagined.items()}
+    metrics["return_scale"] = return_scale.scale
+    metrics["entropy_weight"] = entropy_weight.weight
+    return losses, Statistics(return_scale, entropy_weight), metrics

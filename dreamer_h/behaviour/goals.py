@@ -1,0 +1,44 @@
+"""Which subgoals a worker practises: the manager's, where it really went, and any."""
+
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from dreamer_h.behaviour.manager import Plan
+from dreamer_h.behaviour.worker import Segment
+from dreamer_h.config import BehaviourConfig
+from dreamer_h.types import Latent
+from dreamer_h.world.hierarchy import Hierarchy
+
+
+def practised(
+    asked: Float[Array, "B V"],
+    reached: Float[Array, "B V"],
+    known: Bool[Array, " B"],
+    config: BehaviourConfig,
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, "B V"]:
+    """A subgoal for each of B real anchors: of the manager, or where it `reached` a segment later,
+    which is not `known` of all; of the rest, one that another was reached from."""
+    kind_key, other_key = jr.split(key)
+    draw = jr.uniform(kind_key, known.shape)
+    hindsight = known & (draw >= config.own_goals)
+    any_ = draw >= config.own_goals + config.hindsight_goals
+    other = jr.permutation(other_key, len(reached))
+    random = known[other] & any_
+    goal = jnp.where(hindsight[:, None], reached, asked)
+    return jnp.where(random[:, None], reached[other], goal)
+
+
+def waypoints_of(world: Hierarchy, plan: Plan, count: int, *, key: PRNGKeyArray) -> Segment:
+    """Segments that begin at some of the waypoints of the manager's imagination."""
+    jumps, paths = plan.reward.shape
+    # the first are real anchors
+    chosen = jr.permutation(key, (jumps - 1) * paths)[:count] + paths
+    flat = lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[chosen]
+    standing = cast(Latent, jax.tree.map(flat, plan.standing))
+    return Segment(world.ground_at(standing), standing, flat(plan.goal))

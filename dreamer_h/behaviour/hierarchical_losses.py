@@ -1,0 +1,223 @@
+"""What manager and worker learn from a batch, all of it inside the simulator."""
+
+from typing import cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from dreamer_h.behaviour.actor_critic import imagination_losses, value_loss
+from dreamer_h.behaviour.goals import practised, waypoints_of
+from dreamer_h.behaviour.hierarchical import ManagerWorker, anchors_of
+from dreamer_h.behaviour.manager import Manager, Plan, choice_of, manager_losses, plan
+from dreamer_h.behaviour.returns import lambda_return
+from dreamer_h.behaviour.subgoal import spread_of
+from dreamer_h.behaviour.worker import Attempt, Segment, attempt
+from dreamer_h.config import BehaviourConfig
+from dreamer_h.nn import fsq
+from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, Statistics
+from dreamer_h.types import Latent, Sequence, Stack
+from dreamer_h.world.heads import Head
+from dreamer_h.world.hierarchy import Hierarchy
+from dreamer_h.world.outcome import Outcome
+
+stop = jax.lax.stop_gradient
+
+Losses = dict[str, Float[Array, "..."]]
+Metrics = dict[str, Float[Array, ""]]
+
+
+class HierarchyStatistics(eqx.Module):
+    """What manager and worker keep an eye on."""
+
+    manager: Statistics  # its weight is that of the prior; what it holds is minus the nats away
+    worker: Statistics
+
+    @classmethod
+    def init(cls, config: BehaviourConfig) -> "HierarchyStatistics":
+        held = EntropyWeight.init(config.prior_weight, -config.prior_nats, config.prior_rate)
+        own = EntropyWeight.init(config.entropy, config.entropy_target, config.entropy_rate)
+        return cls(Statistics(ReturnScale.init(), held), Statistics(ReturnScale.init(), own))
+
+
+class Replayed(eqx.Module):
+    """The N segments of each of B replayed windows, side by side (B N, ...)."""
+
+    ground: Latent  # where they begin: level 0
+    standing: Latent  # and level 1
+    reached: Float[Array, "M V"]  # the likeliest anchor where they ended
+    did: Float[Array, "M K C"]  # the choice that the actions come to
+    real: Bool[Array, " M"]  # began before the end
+    known: Bool[Array, " M"]  # and were seen to theirs
+
+    @classmethod
+    def of(cls, world: Hierarchy, batch: Sequence, seen: Stack) -> "Replayed":
+        """`seen` are the posteriors (B, T+1, ...) of the windows."""
+        jump, stride = world.jumps[0], world.strides[0]
+        # what level 1 stands on where a segment begins is known one step later
+        standing = jax.tree.map(lambda leaf: _flat(leaf[:, 1::stride]), seen.above[0])
+        chunk = jax.vmap(jump.chunk.code)(_flat(seen.chunks[0][:, stride::stride]))
+        real = (batch.mask & ~batch.is_terminal)[:, :-1:stride].reshape(-1)
+        return stop(
+            cls(
+                ground=jax.tree.map(lambda leaf: _flat(leaf[:, :-1:stride]), seen.ground),
+                standing=standing,
+                reached=_flat(anchors_of(world, seen)[:, stride::stride]),
+                did=choice_of(fsq.index(jump.macro.encode(chunk, standing.obs))),
+                real=real,
+                known=real & batch.mask[:, stride::stride].reshape(-1),
+            )
+        )
+
+
+def scales(config: BehaviourConfig) -> dict[str, float]:
+    """The weight of each loss of manager and worker."""
+    found = dict.fromkeys(("manager/policy", "manager/value", "manager/prior"), 1.0)
+    found |= dict.fromkeys(("manager/reliability", "worker/policy", "worker/value"), 1.0)
+    return found | {"manager/replay_value": config.replay_value_scale}
+
+
+def hierarchical_losses(
+    dream: Hierarchy,
+    behaviour: ManagerWorker,
+    slow_critics: tuple[Head, Head],
+    statistics: HierarchyStatistics,
+    batch: Sequence,
+    seen: Stack,
+    config: BehaviourConfig,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[Losses, HierarchyStatistics, Metrics]:
+    """Losses of manager and worker on a batch whose posteriors in the dreamt world are `seen`
+    (B, T+1, ...), the new statistics, and what the log shows. Nothing of it reaches the world."""
+    manager, (slow_manager, slow_worker) = behaviour.manager, slow_critics
+    plan_key, goal_key, way_key, segment_key = jr.split(key, 4)
+    replayed = Replayed.of(dream, batch, seen)
+    dreamt = plan(
+        dream, manager, replayed.standing, config.manager_jumps,
+        lambda_=config.lambda_, reliant=config.reliant, key=plan_key,
+    )  # fmt: skip
+    losses, of_manager, metrics = _managed(
+        manager, slow_manager, statistics.manager, replayed, dreamt, config
+    )
+    losses["replay_value"] = _replay_value(
+        manager, slow_manager, replayed, batch, dreamt.returns[0], dream.strides[0], config
+    )
+
+    goal = practised(dreamt.goal[0], replayed.reached, replayed.known, config, key=goal_key)
+    segment = Segment(replayed.ground, replayed.standing, goal)
+    way = waypoints_of(dream, dreamt, config.worker_waypoints, key=way_key)
+    segment = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), segment, way)
+    real = jnp.concatenate([replayed.real, jnp.ones(len(way.goal), bool)])
+    spread = None if seen.ground.obs is None else spread_of(_flat(seen.ground.obs))
+    worked, of_worker, shown, tried = _worked(
+        dream, behaviour, slow_worker, statistics.worker, segment, real, spread, config, segment_key
+    )
+
+    attained = (tried.after < config.attained).astype(jnp.float32)
+    told = manager.reliability(cast(Array, segment.standing.obs), segment.goal)
+    losses["reliability"] = jnp.where(real, told.loss(attained), 0.0)
+    metrics["brier"] = jnp.square(told.mean - attained).mean()
+    shown["attained"] = attained.mean()
+    shown["progress"] = (tried.before - tried.after).mean()
+    both = lambda first, second: (
+        {f"manager/{k}": v for k, v in first.items()}
+        | {f"worker/{k}": v for k, v in second.items()}
+    )
+    learned = HierarchyStatistics(of_manager, of_worker)
+    return both(losses, worked), learned, both(metrics, shown)
+
+
+def _managed(
+    manager: Manager,
+    slow_critic: Head,
+    statistics: Statistics,
+    replayed: Replayed,
+    dreamt: Plan,
+    config: BehaviourConfig,
+) -> tuple[Losses, Statistics, Metrics]:
+    """The manager on its own jumps, and its prior on what replayed segments did."""
+    scale, held = statistics.return_scale, statistics.entropy_weight
+    scale = scale.update(dreamt.returns, replayed.real)
+    losses, shown = manager_losses(manager, slow_critic, dreamt, scale.scale, held.weight, config)
+    losses = {name: jnp.where(replayed.real, loss, 0.0) for name, loss in losses.items()}
+    held = held.update(-stop(shown["prior_nats"]), replayed.real)
+    usual = manager.usual(cast(Array, replayed.standing.obs))
+    nats = -(usual.log_probs * replayed.did).sum((-2, -1))
+    losses["prior"] = jnp.where(replayed.known, nats, 0.0)
+    metrics = {name: value.mean() for name, value in shown.items()}
+    metrics["prior_weight"], metrics["return_scale"] = held.weight, scale.scale
+    metrics["macro_perplexity"] = _perplexity(dreamt.choice)
+    return losses, Statistics(scale, held), metrics
+
+
+def _worked(
+    dream: Hierarchy,
+    behaviour: ManagerWorker,
+    slow_critic: Head,
+    statistics: Statistics,
+    segment: Segment,
+    real: Bool[Array, " B"],
+    spread: Float[Array, " O"] | None,
+    config: BehaviourConfig,
+    key: PRNGKeyArray,
+) -> tuple[Losses, Statistics, Metrics, Attempt]:
+    """The worker on one segment from every start."""
+    scale, weight = statistics.return_scale, statistics.entropy_weight
+    rollout, tried = attempt(
+        dream, behaviour.worker, behaviour.manager, segment, spread,
+        goal_weight=config.goal_scale * scale.scale, gradient=config.gradient,
+        lambda_=config.lambda_, key=key,
+    )  # fmt: skip
+    scale = scale.update(stop(rollout.returns), real)
+    losses, shown = imagination_losses(
+        behaviour.worker, slow_critic, rollout, scale.scale, weight.weight, config
+    )
+    weight = weight.update(stop(shown["entropy"]) / rollout.action.shape[-1], real)
+    losses = {name: jnp.where(real, loss, 0.0) for name, loss in losses.items()}
+    metrics = {name: value.mean() for name, value in shown.items()}
+    metrics["entropy_weight"], metrics["return_scale"] = weight.weight, scale.scale
+    return losses, Statistics(scale, weight), metrics, tried
+
+
+def _replay_value(
+    manager: Manager,
+    slow_critic: Head,
+    replayed: Replayed,
+    batch: Sequence,
+    promised: Float[Array, " M"],
+    stride: int,
+    config: BehaviourConfig,
+) -> Float[Array, "B N"]:
+    """The manager's critic held to what replayed segments paid; the returns `promised` from where
+    segments begin stand for the values beyond."""
+    bootstrap = promised.reshape(len(batch.mask), -1)
+    begins = np.arange(bootstrap.shape[1]) * stride
+    full = jnp.full(bootstrap.shape[1], stride)
+    outcome = jax.vmap(lambda one: Outcome.of(one, begins, full, stride, config.horizon))(batch)
+    # the last segment of a window has nothing to bootstrap from
+    following = jnp.concatenate([bootstrap[:, 1:], jnp.zeros_like(bootstrap[:, :1])], axis=1)
+    usable = outcome.way.at[:, -1].set(outcome.way[:, -1] & outcome.ended[:, -1])
+    goes_on = jnp.concatenate([usable[:, 1:], jnp.zeros_like(usable[:, :1])], axis=1)
+    turned = lambda leaf: jnp.moveaxis(leaf, 1, 0)
+    returns = lambda_return(
+        turned(outcome.reward), turned(outcome.continue_), turned(following),
+        turned(config.lambda_ * goes_on),
+    )  # fmt: skip
+    features = replayed.standing.features.reshape(*bootstrap.shape, -1)
+    loss = value_loss(manager.value(features), slow_critic, features, turned(returns), config)
+    return jnp.where(usable, loss, 0.0)
+
+
+def _perplexity(choice: Float[Array, "N B M C"]) -> Float[Array, ""]:
+    """How many values of each dimension of the macro code are in use, as a mean of exp(entropy)."""
+    share = choice.mean((0, 1))
+    return jnp.exp(-(share * jnp.log(share + 1e-8)).sum(-1)).mean()
+
+
+def _flat(leaf):
+    """Two leading axes as one."""
+    return leaf.reshape(-1, *leaf.shape[2:])

@@ -1,0 +1,177 @@
+"""The policy of level 1: once per segment it chooses a macro-action, and learns in jumps alone."""
+
+from typing import cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from dreamer_h.behaviour.actor_critic import value_loss
+from dreamer_h.behaviour.returns import lambda_return
+from dreamer_h.behaviour.subgoal import subgoal
+from dreamer_h.config import BehaviourConfig
+from dreamer_h.nn.distributions import Bernoulli, OneHot, TwoHot
+from dreamer_h.nn.fsq import LEVELS
+from dreamer_h.types import Latent
+from dreamer_h.world.chunk import MACRO
+from dreamer_h.world.heads import Head
+from dreamer_h.world.hierarchy import Hierarchy
+from dreamer_h.world.jump import Outlook
+
+stop = jax.lax.stop_gradient
+
+UNIMIX = 0.01  # of the uniform distribution in every choice and in the prior
+
+
+class Manager(eqx.Module):
+    """Heads on level 1: a policy over macro-actions and its value; what replayed segments did; and
+    whether the worker gets where it is sent."""
+
+    actor: Head
+    critic: Head
+    prior: Head  # anchor -> logits of the macro-action
+    attains: Head  # anchor and subgoal -> logit
+
+    def __init__(self, world: Hierarchy, config: BehaviourConfig, *, key: PRNGKeyArray):
+        actor_key, critic_key, prior_key, attains_key = jr.split(key, 4)
+        level, units, layers = world.base.level, config.units, config.layers
+        anchor = level.groups * level.classes + world.base.carried
+        own = world.jumps[0].level
+        features = own.deter + own.groups * own.classes + anchor
+        choices = MACRO * LEVELS
+        self.actor = Head(features, choices, units, layers, scale=0.01, key=actor_key)
+        self.critic = Head(features, config.bins, units, layers, scale=0.0, key=critic_key)
+        self.prior = Head(anchor, choices, units, layers, scale=0.01, key=prior_key)
+        self.attains = Head(2 * anchor, 1, units, 1, scale=0.0, key=attains_key)
+
+    def policy(self, features: Float[Array, "*B F1"]) -> OneHot:
+        """M = 8 categoricals of 5 values each."""
+        return _choices(self.actor(features))
+
+    def value(self, features: Float[Array, "*B F1"]) -> TwoHot:
+        return TwoHot(self.critic(features))
+
+    def usual(self, anchor: Float[Array, "*B V"]) -> OneHot:
+        """The behaviour prior: what was done from there."""
+        return _choices(self.prior(anchor))
+
+    def reliability(self, anchor: Float[Array, "*B V"], goal: Float[Array, "*B V"]) -> Bernoulli:
+        """Whether the worker reaches a subgoal by the end of the segment."""
+        return Bernoulli(self.attains(jnp.concatenate([anchor, goal], axis=-1))[..., 0])
+
+
+def _choices(logits: Float[Array, "*B outputs"]) -> OneHot:
+    return OneHot.from_logits(logits.reshape(*logits.shape[:-1], MACRO, LEVELS), UNIMIX)
+
+
+def macro_of(choice: Float[Array, "*B M C"]) -> Float[Array, "*B M"]:
+    """The macro code that a choice stands for, as `nn.fsq` has it."""
+    return choice @ jnp.linspace(-1.0, 1.0, LEVELS)
+
+
+def choice_of(index: Int[Array, "*B M"]) -> Float[Array, "*B M C"]:
+    """The choice that stands for a macro code, given as `nn.fsq.index`."""
+    return jax.nn.one_hot(index, LEVELS)
+
+
+def proposed(
+    world: Hierarchy, standing: Latent, choice: Float[Array, "M C"], *, key: PRNGKeyArray
+) -> tuple[Latent, Outlook]:
+    """Where level 1 expects a macro-action to lead, and the outlook on it."""
+    jump = world.jumps[0]
+    assert standing.obs is not None
+    known = jump.macro.decode(macro_of(choice), standing.obs)
+    return jump.foresee(standing, known, key=key)
+
+
+class Plan(eqx.Module):
+    """What the manager learns from: B paths of N jumps with their returns; time comes first.
+
+    `weight[n]` is the probability, times the discount, that the path is still alive at n.
+    """
+
+    standing: Latent  # (N, B, ...) chosen from
+    choice: Float[Array, "N B M C"]
+    goal: Float[Array, "N B V"]
+    reward: Float[Array, "N B"]  # of the whole segment, discounted inside it
+    reliability: Float[Array, "N B"]
+    value: Float[Array, "N B"]
+    returns: Float[Array, "N B"]
+    weight: Float[Array, "N B"]
+
+
+def plan(
+    world: Hierarchy,
+    manager: Manager,
+    standing: Latent,
+    jumps: int,
+    *,
+    lambda_: float,
+    reliant: bool,
+    key: PRNGKeyArray,
+) -> Plan:
+    """Follows the manager in level 1 from where it stands (B, ...). Nothing carries a gradient.
+
+    Reward and continue of a jump already contain the discounts of its steps. A `reliant` return
+    counts what follows as often as the worker gets there.
+    """
+    world, manager = stop(world), stop(manager)
+
+    def step(latent, key):
+        choose_key, jump_key = jr.split(key)
+        choice = manager.policy(latent.features).sample(choose_key)
+        keys = jr.split(jump_key, len(choice))
+        leap = jax.vmap(lambda latent, choice, key: proposed(world, latent, choice, key=key))
+        following, outlook = leap(latent, choice, keys)
+        goal = subgoal(outlook)
+        told = (outlook.reward.mean, outlook.continue_.mean)
+        return following, (latent, choice, goal, *told)
+
+    last, found = jax.lax.scan(step, stop(standing), jr.split(key, jumps))
+    standing, choice, goal, reward, discount = found
+    anchor = cast(Array, standing.obs)
+    reliability = manager.reliability(anchor, goal).mean
+    if reliant:
+        discount = discount * reliability
+    value = manager.value(standing.features).mean
+    following = jnp.concatenate([value[1:], manager.value(last.features).mean[None]])
+    returns = lambda_return(reward, discount, following, lambda_)
+    weight = jnp.cumprod(jnp.concatenate([jnp.ones_like(discount[:1]), discount[:-1]]), axis=0)
+    return stop(Plan(standing, choice, goal, reward, reliability, value, returns, weight))
+
+
+def manager_losses(
+    manager: Manager,
+    slow_critic: Head,
+    plan: Plan,
+    return_scale: Float[Array, ""],
+    prior_weight: Float[Array, ""],
+    config: BehaviourConfig,
+) -> tuple[dict[str, Float[Array, "N B"]], dict[str, Float[Array, "N B"]]]:
+    """Losses of the manager's policy and value on imagined jumps, and what the log shows of them.
+
+    The policy is held near what replayed segments did, since an upper level that may ask for
+    anything asks for what its model is wrong about.
+    """
+    features = plan.standing.features
+    policy = manager.policy(features)
+    advantage = (plan.returns - plan.value) / return_scale
+    chosen = (policy.log_probs * plan.choice).sum((-2, -1))
+    away = policy.kl(stop(manager.usual(cast(Array, plan.standing.obs))))
+    losses = {
+        "policy": plan.weight * (stop(prior_weight) * away - chosen * advantage),
+        "value": plan.weight
+        * value_loss(manager.value(features), slow_critic, features, plan.returns, config),
+    }
+    metrics = {
+        "entropy": policy.entropy(),
+        "prior_nats": away,
+        "advantage": advantage,
+        "return": plan.returns,
+        "reward_imagined": plan.reward,
+        "value_mean": plan.value,
+        "reliability": plan.reliability,
+    }
+    return losses, metrics

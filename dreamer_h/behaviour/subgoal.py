@@ -1,0 +1,63 @@
+"""Subgoals: anchors that a level above predicts, and that the level below is asked to reach."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dreamer_h.types import Latent
+from dreamer_h.world.hierarchy import Hierarchy
+from dreamer_h.world.jump import Outlook, anchor_vector
+
+
+def subgoal(outlook: Outlook) -> Float[Array, "*B V"]:
+    """The likeliest anchor of an outlook."""
+    obs = None if outlook.obs is None else outlook.obs.output
+    return anchor_vector(outlook.code.mode, obs)
+
+
+def spread_of(obs: Float[Array, "N O"] | None) -> Float[Array, " O"] | None:
+    """The unit of distances between observations as latents carry them: the deviation of each
+    entry, where all of them have some."""
+    if obs is None:
+        return None
+    variance = jnp.var(obs, axis=0)
+    return jnp.sqrt(variance + 0.01 * variance.mean() + 1e-8)
+
+
+def distance(
+    world: Hierarchy,
+    ground: Latent,
+    goal: Float[Array, "*B V"],
+    spread: Float[Array, " O"] | None,
+) -> Float[Array, "*B"]:
+    """How far level 0 is from a subgoal; leading axes are free.
+
+    For states the root mean square over the entries of the observation, in units of `spread`; for
+    pixels the share of the code's categoricals that would be another one, from 0 to 1.
+    """
+    size = world.base.level.groups * world.base.level.classes
+    if ground.obs is not None and spread is not None:
+        away = (ground.obs - goal[..., size:]) / spread
+        return jnp.sqrt(jnp.square(away).mean(-1) + 1e-8)
+    probs = jnp.exp(world.code(world.arrived(ground)).log_probs)
+    wanted = goal[..., :size].reshape(probs.shape)
+    return 1.0 - (probs * wanted).sum((-2, -1)) / world.base.level.groups
+
+
+def aimed(
+    ground: Latent, goal: Float[Array, "*B V"], phase: Int[Array, "*B"], stride: int
+) -> Float[Array, "*B F2"]:
+    """What a worker reads: level 0's features, the subgoal, the way there where it can be told, and
+    how much of the segment is over."""
+    dtype = ground.deter.dtype
+    parts = [ground.features, goal.astype(dtype), jax.nn.one_hot(phase, stride, dtype=dtype)]
+    if ground.obs is not None:
+        parts.append((goal[..., -ground.obs.shape[-1] :] - ground.obs).astype(dtype))
+    return jnp.concatenate(parts, axis=-1)
+
+
+def aimed_size(world: Hierarchy) -> int:
+    """F2 of `aimed`."""
+    level = world.base.level
+    anchor = level.groups * level.classes + world.base.carried
+    return world.features + anchor + world.strides[0] + world.base.carried

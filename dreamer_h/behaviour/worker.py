@@ -1,0 +1,103 @@
+"""The policy of level 0 under a manager: it learns in short segments, each with a subgoal."""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from dreamer_h.behaviour.actor_critic import ActorCritic, Rollout
+from dreamer_h.behaviour.manager import Manager
+from dreamer_h.behaviour.returns import lambda_return
+from dreamer_h.behaviour.subgoal import aimed, distance
+from dreamer_h.nn.distributions import BoundedNormal, TwoHot
+from dreamer_h.nn.recurrent import frugal
+from dreamer_h.types import Latent
+from dreamer_h.world.hierarchy import Hierarchy
+from dreamer_h.world.jump import anchor_vector
+
+stop = jax.lax.stop_gradient
+
+
+class Segment(eqx.Module):
+    """Where a worker is sent from: level 0, what level 1 stands on there, and the subgoal."""
+
+    ground: Latent  # (B, ...)
+    standing: Latent  # (B, ...)
+    goal: Float[Array, "B V"]
+
+
+class Attempt(eqx.Module):
+    """How far from the subgoals B segments began and ended."""
+
+    before: Float[Array, " B"]
+    after: Float[Array, " B"]
+
+
+def attempt(
+    world: Hierarchy,
+    worker: ActorCritic,
+    manager: Manager,
+    segment: Segment,
+    spread: Float[Array, " O"] | None,
+    *,
+    goal_weight: Float[Array, ""],
+    gradient: Literal["reinforce", "dynamics"],
+    lambda_: float,
+    key: PRNGKeyArray,
+) -> tuple[Rollout, Attempt]:
+    """Follows the worker in level 0 for one segment from every start (B, ...), and scores it.
+
+    The return is the task's reward, `goal_weight` times the progress to the subgoal, and, at the
+    segment's end, the manager's value of where level 1 then stands. Gradients as in
+    `actor_critic.imagine`.
+    """
+    world, manager, segment, critic = stop((world, manager, segment, worker.critic))
+    actor = worker.actor if gradient == "dynamics" else stop(worker.actor)
+    stride, count = world.strides[0], len(segment.goal)
+    roll_key, end_key = jr.split(key)
+
+    def step(ground, inputs):
+        phase, key = inputs
+        act_key, step_key = jr.split(key)
+        features = aimed(ground, segment.goal, jnp.full(count, phase), stride)
+        action = BoundedNormal.from_outputs(actor(features)).sample(act_key)
+        keys = jr.split(step_key, count)
+        following = jax.vmap(lambda *inputs, key: world.base.step(*inputs, key=key))(
+            ground, action, key=keys
+        )
+        return following, (features, action, following)
+
+    inputs = (jnp.arange(stride), jr.split(roll_key, stride))
+    last, (features, action, path) = jax.lax.scan(frugal(step), segment.ground, inputs)
+    reward = world.base.reward_of(path.features).mean
+    discount = world.base.continue_of(path.features).mean
+    goal = jnp.broadcast_to(segment.goal, (stride, *segment.goal.shape))
+    away = distance(world, path, goal, spread)
+    first = distance(world, segment.ground, segment.goal, spread)
+    progress = jnp.concatenate([first[None], away[:-1]]) - away
+
+    end = manager.value(_stood_after(world, segment.standing, action, last, end_key).features).mean
+    value = TwoHot(critic(features)).mean
+    following = jnp.concatenate([value[1:], end[None]])
+    returns = lambda_return(reward + goal_weight * progress, discount, following, lambda_)
+    weight = jnp.cumprod(jnp.concatenate([jnp.ones_like(discount[:1]), discount[:-1]]), axis=0)
+    rollout = Rollout(features, action, reward, value, returns, stop(weight))
+    return rollout, stop(Attempt(first, away[-1]))
+
+
+def _stood_after(
+    world: Hierarchy, standing: Latent, action: Float[Array, "K B A"], last: Latent, key
+) -> Latent:
+    """Level 1 (B, ...) where a segment has led level 0."""
+    jump = world.jumps[0]
+
+    def one(standing, actions, ground, key):
+        code_key, key = jr.split(key)
+        vector = anchor_vector(world.drawn(world.arrived(ground), code_key), ground.obs)
+        return jump.observe(standing, jump.chunk.of(actions, standing.obs), vector, key=key)
+
+    keys = jr.split(key, action.shape[1])
+    return jax.vmap(one)(standing, jnp.moveaxis(action, 1, 0), last, keys)

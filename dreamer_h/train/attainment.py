@@ -1,0 +1,112 @@
+"""Whether a worker gets where it is sent: in reality, in the simulator, and to places it knows.
+
+Subgoals of the manager, reached in the real environment or not; the same ones tried in the
+simulator from the same states; and oracle goals, where the episode really went, tried there too.
+What fails with oracle goals is the worker; what fails only with the manager's are the goals.
+"""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float
+
+from dreamer_h.behaviour.hierarchical import ManagerWorker, anchors_of
+from dreamer_h.behaviour.subgoal import distance, spread_of
+from dreamer_h.behaviour.worker import Segment, attempt
+from dreamer_h.train.evaluate import Episode
+from dreamer_h.train.state import Agent
+from dreamer_h.types import Sequence
+from dreamer_h.world.hierarchy import Hierarchy
+
+BINS = 10  # of predicted probabilities, for the calibration error
+
+
+def attainment(agent: Agent, episodes: list[Episode], attained: float) -> dict[str, float]:
+    """Shares of segments whose subgoal was reached, and how well that was foretold.
+
+    `attained` is the distance that counts as reached, as `behaviour.attained`. Empty without a
+    manager, or without a whole segment of a sampled episode.
+    """
+    behaviour = agent.behaviour
+    if not isinstance(behaviour, ManagerWorker):
+        return {}
+    found: dict[str, list[np.ndarray]] = {}
+    for number, episode in enumerate(e for e in episodes if e.sampled and e.intent is not None):
+        steps = len(episode.action) // behaviour.stride * behaviour.stride
+        if not steps:
+            continue
+        falses = np.zeros(steps + 1, bool)
+        sequence = Sequence(
+            obs=episode.obs[: steps + 1],
+            action=episode.action[:steps],
+            reward=episode.reward[: steps + 1],
+            is_first=np.arange(steps + 1) == 0,
+            is_terminal=falses,
+            mask=~falses,
+        )
+        assert episode.intent is not None
+        goals = episode.intent[: steps : behaviour.stride]
+        for name, values in _tried(agent, sequence, goals, key=jr.key(number)).items():
+            found.setdefault(name, []).append(np.asarray(values))
+    if not found:
+        return {}
+    arrays = {name: np.concatenate(values) for name, values in found.items()}
+    told = arrays.pop("reliability")
+    reached = {name: values < attained for name, values in arrays.items()}
+    scalars = {f"attained/{name}": float(values.mean()) for name, values in reached.items()}
+    return scalars | {
+        "attained/foretold": float(told.mean()),
+        "attained/brier": brier(told, reached["real"]),
+        "attained/calibration_error": calibration_error(told, reached["real"]),
+    }
+
+
+@jax.jit
+def _tried(
+    agent: Agent, sequence: Sequence, goals: Float[Array, "N V"], *, key: Array
+) -> dict[str, Float[Array, " N"]]:
+    """Distances at the ends of an episode's segments, and the probability foretold to each."""
+    world, behaviour = agent.world, agent.behaviour
+    assert isinstance(world, Hierarchy) and isinstance(behaviour, ManagerWorker)
+    manager, worker, stride = behaviour.manager, behaviour.worker, behaviour.stride
+    start_key, own_key, oracle_key = jr.split(key, 3)
+    seen = world.start(sequence, key=start_key)
+    spread = None if seen.ground.obs is None else spread_of(seen.ground.obs)
+    at = lambda tree, places: jax.tree.map(lambda leaf: leaf[places], tree)
+    ground, end = (
+        at(seen.ground, slice(0, -1, stride)),
+        at(seen.ground, slice(stride, None, stride)),
+    )
+    standing = at(seen.above[0], slice(1, None, stride))
+
+    def after(goal, key):
+        _, tried = attempt(
+            world, worker, manager, Segment(ground, standing, goal), spread,
+            goal_weight=jnp.float32(0.0), gradient="reinforce", lambda_=1.0, key=key,
+        )  # fmt: skip
+        return tried.after
+
+    oracle = anchors_of(world, seen)[stride::stride]
+    return {
+        "real": distance(world, end, goals, spread),
+        "simulated": after(goals, own_key),
+        "oracle_simulated": after(oracle, oracle_key),
+        "reliability": manager.reliability(standing.obs, goals).mean,
+    }
+
+
+def brier(told: np.ndarray, happened: np.ndarray) -> float:
+    """Mean squared error of probabilities (N,) of what happened or did not (N,)."""
+    return float(np.mean(np.square(told - happened)))
+
+
+def calibration_error(told: np.ndarray, happened: np.ndarray) -> float:
+    """Expected calibration error of probabilities (N,), in equal bins (Guo et al. 2017)."""
+    place = np.minimum((told * BINS).astype(int), BINS - 1)
+    total = 0.0
+    for i in range(BINS):
+        inside = place == i
+        if inside.any():
+            total += inside.mean() * abs(told[inside].mean() - happened[inside].mean())
+    return float(total)

@@ -1,0 +1,282 @@
+"""Manager and worker: returns against oracles, what reaches what, goals, and the clock."""
+
+import dataclasses
+
+import chex
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import oracles
+import pytest
+import tiny
+
+from dreamer_h.behaviour.goals import practised, waypoints_of
+from dreamer_h.behaviour.hierarchical import ManagerWorker
+from dreamer_h.behaviour.hierarchical_losses import HierarchyStatistics, hierarchical_losses
+from dreamer_h.behaviour.inside import followed
+from dreamer_h.behaviour.manager import choice_of, macro_of, plan
+from dreamer_h.behaviour.subgoal import distance, spread_of
+from dreamer_h.behaviour.worker import Segment, attempt
+from dreamer_h.config import Config, JumpConfig, ReplayConfig
+from dreamer_h.nn import fsq
+from dreamer_h.types import Stack
+from dreamer_h.world.hierarchy import Hierarchy, make_world
+
+K, T, B = 2, 8, 3
+WORLD = dataclasses.replace(
+    tiny.WORLD, residual=True, learned_scale=True, selffed=K, selffed_paths=2
+)
+JUMP = JumpConfig(deter=8, hidden=8, units=8, groups=2, chunk_units=8, distil_warmup=0)
+BEHAVIOUR = dataclasses.replace(tiny.BEHAVIOUR, manager_jumps=3, worker_waypoints=4)
+CONFIG = Config(
+    levels=2, strides="2", world=WORLD, jump=JUMP, behaviour=BEHAVIOUR,
+    replay=ReplayConfig(batch=2, length=T),
+)  # fmt: skip
+PIXELS = dataclasses.replace(
+    CONFIG, obs="pixels", size=16,
+    world=dataclasses.replace(WORLD, residual=False, learned_scale=False, selffed=0),
+)  # fmt: skip
+
+
+def make(config=CONFIG, obs=tiny.STATE) -> tuple[Hierarchy, ManagerWorker]:
+    world = tiny.weights(lambda: make_world(obs, tiny.ACTION, config, key=jr.key(0)), seed=1)
+    assert isinstance(world, Hierarchy)
+    world = eqx.tree_at(lambda w: w.base.reward, world, tiny.peaked(world.base.reward))
+    build = lambda: ManagerWorker(world, tiny.ACTION, config.behaviour, key=jr.key(0))
+    behaviour = tiny.weights(build, seed=2)
+    heads = lambda b: (b.manager.critic, b.worker.critic)
+    return world, eqx.tree_at(heads, behaviour, tuple(map(tiny.peaked, heads(behaviour))))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make()
+
+
+@pytest.fixture(scope="module")
+def seen(model) -> Stack:
+    world, _ = model
+    batch = tiny.batch(size=B, steps=T)
+    start = jax.vmap(lambda window, key: world.start(window, key=key))
+    return jax.jit(start)(batch, jr.split(jr.key(0), B))
+
+
+def standing_of(seen: Stack):
+    return jax.tree.map(lambda leaf: leaf[:, 1], seen.above[0])
+
+
+@pytest.mark.parametrize("reliant", [True, False])
+def test_the_managers_returns_are_the_lambda_returns_of_its_jumps(model, seen, reliant):
+    world, behaviour = model
+    run = lambda key: plan(
+        world, behaviour.manager, standing_of(seen), 3, lambda_=0.9, reliant=reliant, key=key
+    )
+    found = jax.jit(run)(jr.key(1))
+    manager, jump = behaviour.manager, world.jumps[0]
+    # a jump's own head says what the segment pays, discounts of its steps included
+    discount = []
+    for n in range(3):
+        known = jump.macro.decode(macro_of(found.choice[n]), found.standing.obs[n])
+        at = jax.tree.map(lambda leaf, n=n: leaf[n], found.standing)
+        keys = jr.split(jr.split(jr.split(jr.key(1), 3)[n])[1], B)
+        leap = jax.jit(jax.vmap(lambda latent, known, key: jump.foresee(latent, known, key=key)))
+        following, outlook = leap(at, known, keys)
+        np.testing.assert_allclose(found.reward[n], outlook.reward.mean, rtol=1e-4, atol=1e-5)
+        share = manager.reliability(at.obs, found.goal[n]).mean if reliant else 1.0
+        discount.append(np.asarray(outlook.continue_.mean * share))
+        if n < 2:
+            after = jax.tree.map(lambda leaf, n=n: leaf[n + 1], found.standing)
+            chex.assert_trees_all_close(after, following, atol=1e-5)
+    value = [*np.asarray(found.value)[1:], np.asarray(manager.value(following.features).mean)]
+    wanted = oracles.lambda_return(np.asarray(found.reward), np.stack(discount), value, 0.9)
+    np.testing.assert_allclose(found.returns, wanted, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.weight[2], discount[0] * discount[1], rtol=1e-4)
+
+
+def test_a_choice_is_a_macro_code_and_back():
+    code = fsq.quantised(jnp.asarray([[-3.0, -0.6, 0.0, 0.6, 3.0, 0.1, 1.0, -1.0]]))
+    np.testing.assert_allclose(macro_of(choice_of(fsq.index(code))), code, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.7])
+def test_the_workers_return_ends_in_the_managers_value(model, seen, weight):
+    world, behaviour = model
+    ground = jax.tree.map(lambda leaf: leaf[:, 0], seen.ground)
+    goal = standing_of(seen).obs[::-1]
+    segment = Segment(ground, standing_of(seen), goal)
+    spread = spread_of(seen.ground.obs.reshape(-1, tiny.OBS))
+    run = lambda lambda_: attempt(
+        world, behaviour.worker, behaviour.manager, segment, spread,
+        goal_weight=jnp.float32(weight), gradient="reinforce", lambda_=lambda_, key=jr.key(3),
+    )  # fmt: skip
+    run = jax.jit(run, static_argnums=0)
+    rollout, tried = run(1.0)
+    flat, _ = run(0.0)
+    assert rollout.features.shape[0] == K and rollout.action.shape == (K, B, tiny.ACTION)
+    # with lambda 0 each step bootstraps at once, and the last of both is the same
+    np.testing.assert_allclose(flat.returns[-1], rollout.returns[-1], rtol=1e-5)
+    discount = (rollout.weight[1] / rollout.weight[0]).astype(float)
+    first = (rollout.returns[0] - discount * rollout.returns[1]).astype(float)
+    paid = rollout.reward[0]
+    if not weight:
+        np.testing.assert_allclose(first, paid, rtol=1e-3, atol=1e-4)
+    else:
+        assert np.abs(first - paid).max() > 1e-3  # the progress
+    other = eqx.tree_at(
+        lambda m: m.critic.output.bias, behaviour.manager,
+        jnp.roll(behaviour.manager.critic.output.bias, 3),
+    )  # fmt: skip
+    moved, _ = attempt(
+        world, behaviour.worker, other, segment, spread,
+        goal_weight=jnp.float32(weight), gradient="reinforce", lambda_=1.0, key=jr.key(3),
+    )  # fmt: skip
+    assert np.abs(moved.returns - rollout.returns).min() > 0
+    assert np.all(tried.before > 0) and np.all(np.isfinite(tried.after))
+
+
+def test_where_a_subgoal_is_there_is_no_distance(model, seen):
+    world, _ = model
+    size = world.base.level.groups * world.base.level.classes
+    ground = jax.tree.map(lambda leaf: leaf[:, 2], seen.ground)
+    goal = jnp.concatenate([jnp.zeros((B, size)), ground.obs], axis=-1)
+    spread = jnp.asarray([1.0, 2.0, 0.5])
+    assert np.all(distance(world, ground, goal, spread) < 1e-3)
+    far = goal.at[:, size:].add(spread)  # one deviation in every entry
+    np.testing.assert_allclose(distance(world, ground, far, spread), 1.0, rtol=1e-4)
+
+
+def test_goals_are_practised_in_the_shares_that_were_asked_for():
+    count = 4000
+    asked, reached = jnp.zeros((count, 1)), 1.0 + jnp.arange(count, dtype=jnp.float32)[:, None]
+    known = jnp.arange(count) % 2 == 0
+    config = dataclasses.replace(BEHAVIOUR, own_goals=0.5, hindsight_goals=0.3)
+    goal = np.asarray(practised(asked, reached, known, config, key=jr.key(0)))[:, 0]
+    own = goal == 0
+    hindsight = goal == np.asarray(reached)[:, 0]
+    assert not np.any(hindsight & ~np.asarray(known))  # what nobody saw is not practised
+    assert hindsight[known].mean() == pytest.approx(0.4, abs=0.05)  # and half the strange ones
+    assert own[~known].mean() == pytest.approx(0.9, abs=0.05)
+    assert not np.any(np.isin(goal[~own], np.asarray(reached)[~np.asarray(known), 0]))
+
+
+def test_waypoints_are_from_the_managers_path_and_never_its_start(model, seen):
+    world, behaviour = model
+    dreamt = plan(
+        world, behaviour.manager, standing_of(seen), 3, lambda_=0.9, reliant=True, key=jr.key(1)
+    )
+    found = waypoints_of(world, dreamt, 100, key=jr.key(2))
+    assert len(found.goal) == 2 * B  # all there are
+    later = np.asarray(dreamt.goal[1:]).reshape(2 * B, -1)
+    order = np.lexsort(np.asarray(found.goal).T), np.lexsort(later.T)
+    np.testing.assert_allclose(np.asarray(found.goal)[order[0]], later[order[1]])
+
+
+@pytest.fixture(scope="module")
+def slopes(model, seen):
+    world, behaviour = model
+    slow = jax.tree.map(jnp.copy, behaviour.critics)
+
+    def weighted(moved, batch, weights):
+        world, behaviour, slow = moved
+        found, statistics, metrics = hierarchical_losses(
+            world, behaviour, slow, HierarchyStatistics.init(BEHAVIOUR), batch, seen, BEHAVIOUR,
+            key=jr.key(5, impl="unsafe_rbg"),
+        )  # fmt: skip
+        total = sum((weights[name] * loss.mean() for name, loss in found.items()), jnp.float32(0))
+        return total, (found, metrics)
+
+    compiled = jax.jit(jax.grad(weighted, has_aux=True))
+
+    def run(batch, *wanted):
+        weights = {name: jnp.float32(name in wanted) for name in OWN}
+        return compiled((world, behaviour, slow), batch, weights)
+
+    return run
+
+
+OWN = {
+    "manager/policy": "manager.actor",
+    "manager/value": "manager.critic",
+    "manager/replay_value": "manager.critic",
+    "manager/prior": "manager.prior",
+    "manager/reliability": "manager.attains",
+    "worker/policy": "worker.actor",
+    "worker/value": "worker.critic",
+}
+
+
+def still(tree) -> bool:
+    return all(not np.any(leaf) for leaf in jax.tree.leaves(tree) if leaf.dtype == jnp.float32)
+
+
+def test_each_loss_moves_its_own_part_alone(slopes):
+    batch = tiny.batch(size=B, steps=T)
+    for name, wanted in OWN.items():
+        (world, behaviour, slow), (losses, metrics) = slopes(batch, name)
+        assert losses.keys() == OWN.keys()
+        assert still(world) and still(slow), name
+        for who, parts in (
+            ("manager", ("actor", "critic", "prior", "attains")),
+            ("worker", ("actor", "critic")),
+        ):
+            for part in parts:
+                gradient = getattr(getattr(behaviour, who), part)
+                assert still(gradient) == (f"{who}.{part}" != wanted), (name, who, part)
+        assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_nothing_is_learned_from_padding(slopes):
+    batch = tiny.batch(size=B, steps=T)
+    mask = batch.mask.at[0, 4:].set(False)
+    short = dataclasses.replace(batch, mask=mask)
+    _, (losses, _) = slopes(short)
+    anchors = T // K
+    for name in ("manager/policy", "manager/value"):
+        assert not np.any(losses[name][:, 2:anchors])  # begin where nothing was seen
+        assert np.any(losses[name][:, :2])
+    assert not np.any(losses["manager/prior"][1:anchors])  # never seen to its end
+    changed = dataclasses.replace(short, reward=short.reward.at[0, 4:].set(99.0))
+    _, (others, _) = slopes(changed)
+    for name in losses:
+        np.testing.assert_array_equal(losses[name], others[name], err_msg=name)
+
+
+def test_a_new_subgoal_comes_once_a_segment_counted_from_the_start(model, seen):
+    world, behaviour = model
+    start = jax.tree.map(lambda leaf: leaf[0, -1], seen)  # at a boundary: T is a multiple of K
+    imagined, intents = jax.jit(lambda: followed(world, behaviour, start, 5, key=jr.key(4)))()
+    goals = np.asarray(intents)
+    new = [bool(np.any(goals[t] != goals[t - 1])) for t in range(1, 5)]
+    assert new == [False, True, False, True]
+    assert imagined.action.shape == (5, tiny.ACTION)
+
+
+def test_the_worker_listens_to_its_subgoal(model, seen):
+    _, behaviour = model
+    stack = jax.tree.map(lambda leaf: leaf[:, 3], seen)
+    zeros = jnp.zeros_like(standing_of(seen).obs)
+    one, other = behaviour.acting(stack, zeros), behaviour.acting(stack, zeros + 1.0)
+    assert np.all(np.abs(one.mode - other.mode).max(-1) > 1e-4)
+
+
+def test_subgoals_of_pixels_are_codes():
+    world, behaviour = make(PIXELS, tiny.PIXELS)
+    batch = tiny.batch(size=B, steps=T, obs=tiny.PIXELS)
+    start = jax.vmap(lambda window, key: world.start(window, key=key))
+    seen = jax.jit(start)(batch, jr.split(jr.key(0), B))
+    found, _, metrics = jax.jit(
+        lambda seen, batch: hierarchical_losses(
+            world,
+            behaviour,
+            behaviour.critics,
+            HierarchyStatistics.init(BEHAVIOUR),
+            batch,
+            seen,
+            BEHAVIOUR,
+            key=jr.key(5),
+        )  # fmt: skip
+    )(seen, batch)
+    assert all(np.all(np.isfinite(loss)) for loss in found.values())
+    assert 0 <= metrics["worker/attained"] <= 1
