@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from dreamer_h.limits import check
+
 
 @dataclass(frozen=True)
 class ReplayConfig:
@@ -176,7 +178,8 @@ class BehaviourConfig:
     hindsight_goals: float = 0.3
     """Share from which it practises those where the segment really led; the rest are any."""
     worker_waypoints: int = 96
-    """Waypoints of the manager's imagination from which the worker learns, beside real anchors."""
+    """Waypoints of the manager's imagination from which the worker learns, beside real anchors; at
+    most all there are."""
 
 
 @dataclass(frozen=True)
@@ -278,122 +281,6 @@ class Config:
         """What `envs.make` needs to know beside the task."""
         names = ("obs", "action_repeat", "size", "camera")
         return {name: getattr(self, name) for name in names}
-
-
-def check(config: Config) -> None:
-    """Raises ValueError for numbers that cannot work together, with the value that would."""
-    world, behaviour, replay = config.world, config.behaviour, config.replay
-    for name, value in _numbers(config):
-        if not math.isfinite(value):
-            raise ValueError(f"--{name} is {value}; it must be a finite number")
-        if value < 0 and name != "behaviour.entropy_target":
-            raise ValueError(f"--{name} is {value}; it cannot be negative")
-    positive = ("size", "action_repeat", "steps", "envs", "eval_episodes", "checkpoint_every",
-                "log_every",
-                "checkpoint_keep", "failures", "replay.capacity", "replay.batch", "replay.length",
-                "replay.tick", "world.deter", "world.hidden", "world.units", "world.groups",
-                "world.blocks", "world.depth", "behaviour.units", "behaviour.layers",
-                "behaviour.imagine_length", "world.selffed_paths", "levels", "jump.deter",
-                "jump.hidden", "jump.units", "jump.chunk_units", "jump.every")  # fmt: skip
-    values = dict(_numbers(config))
-    for name in positive:
-        if values[name] < 1:
-            raise ValueError(f"--{name} is {values[name]}; set it to at least 1")
-    if world.deter % world.blocks:
-        raise ValueError(
-            f"--world.deter {world.deter} is not a multiple of --world.blocks {world.blocks}; "
-            f"set --world.deter to {_multiples(world.deter, world.blocks)}"
-        )
-    for name in ("world.classes", "jump.classes"):
-        if values[name] < 2:
-            raise ValueError(f"--{name} is {values[name]}; a categorical needs at least 2")
-    check_levels(config)
-    for name, bins in (("world.bins", world.bins), ("behaviour.bins", behaviour.bins)):
-        if bins < 3 or bins % 2 == 0:
-            raise ValueError(f"--{name} is {bins}; set it to an odd number from 3 on, like 255")
-    if replay.length % replay.tick:
-        raise ValueError(
-            f"--replay.length {replay.length} is not a multiple of --replay.tick {replay.tick}; "
-            f"set --replay.length to {_multiples(replay.length, replay.tick)}"
-        )
-    if behaviour.horizon <= 1.0:
-        raise ValueError(f"--behaviour.horizon is {behaviour.horizon}; it must be above 1")
-    for name in (
-        "world.unimix",
-        "behaviour.lambda_",
-        "behaviour.slow_rate",
-        "correlation",
-        "jump.macro",
-        "jump.reanchor",
-    ):
-        if values[name] > 1:
-            raise ValueError(f"--{name} is {values[name]}; it is a share, at most 1")
-    if behaviour.entropy_rate and not behaviour.entropy:
-        raise ValueError("--behaviour.entropy is 0, from where no rate moves it; set it to 0.01")
-    for name in ("optimizer.decay", "optimizer.momentum", "average"):
-        if values[name] >= 1:
-            raise ValueError(f"--{name} is {values[name]}; it must be below 1")
-    if config.optimizer.clip == 0:
-        raise ValueError("--optimizer.clip is 0, which stops all learning; set it to 0.3")
-    if config.obs == "pixels" and world.depth * 4 % world.blocks:
-        raise ValueError(
-            f"--world.depth {world.depth} times 4 is not a multiple of --world.blocks "
-            f"{world.blocks}; set --world.depth to a multiple of {world.blocks}"
-        )
-    if config.obs == "pixels" and (world.residual or world.learned_scale):
-        raise ValueError(
-            "--world.residual and --world.learned_scale are for state observations; leave them "
-            "False for pixels"
-        )
-    if world.selffed > replay.length:
-        raise ValueError(
-            f"--world.selffed is {world.selffed}; it must fit into --replay.length {replay.length}"
-        )
-    if config.obs == "pixels" and config.size % 16:
-        raise ValueError(
-            f"--size {config.size} is not a multiple of 16; set it to {_multiples(config.size, 16)}"
-        )
-
-
-def check_levels(config: Config) -> None:
-    """Raises ValueError for levels that do not fit each other or the windows."""
-    ratios = config.strides.split(",")
-    if not all(ratio.isdigit() and int(ratio) > 1 for ratio in ratios):
-        raise ValueError(f"--strides is {config.strides!r}; needed are numbers from 2 on, like 8,8")
-    if config.levels - 1 > len(ratios):
-        raise ValueError(
-            f"--levels {config.levels} needs {config.levels - 1} strides, --strides has "
-            f"{config.strides}; set --strides to {','.join(['8'] * (config.levels - 1))}"
-        )
-    for level, steps in enumerate(config.jumps, 1):
-        if config.replay.length % steps:
-            raise ValueError(
-                f"a jump of level {level} covers {steps} agent steps, which does not divide "
-                f"--replay.length {config.replay.length}; set that to "
-                f"{_multiples(config.replay.length, steps)}, or fewer --levels"
-            )
-    if config.jumps and config.replay.length < 2 * config.jumps[-1]:
-        raise ValueError(
-            f"--replay.length {config.replay.length} holds one jump of level {config.levels - 1}; "
-            f"a level learns from two in a row: set it to {2 * config.jumps[-1]}, or fewer --levels"
-        )
-
-
-def _multiples(value: int, unit: int) -> str:
-    """The multiples of `unit` on both sides of a value that is none, in words."""
-    smaller = value // unit * unit
-    return f"{smaller} or {smaller + unit}" if smaller else f"{unit}"
-
-
-def _numbers(config: Any, prefix: str = "") -> list[tuple[str, int | float]]:
-    found = []
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if dataclasses.is_dataclass(value):
-            found += _numbers(value, f"{prefix}{item.name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found.append((prefix + item.name, value))
-    return found
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

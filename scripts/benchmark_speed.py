@@ -128,7 +128,9 @@ def imagined_steps(config: Config) -> int:
     if config.levels == 1:
         return replay.batch * replay.length * chosen.imagine_length
     stride = config.jumps[0]
-    return (replay.batch * (replay.length // stride) + chosen.worker_waypoints) * stride
+    anchors = replay.batch * (replay.length // stride)
+    waypoints = min(chosen.worker_waypoints, (chosen.manager_jumps - 1) * anchors)
+    return (anchors + waypoints) * stride
 
 
 def total(losses: dict[str, jax.Array]) -> jax.Array:

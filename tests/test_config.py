@@ -22,6 +22,7 @@ from dreamer_h.presets import PRESETS, RECIPES, check_recipe, preset, with_setti
                 "checkpoint_keep", "failures", "replay.capacity", "replay.batch", "replay.length",
                 "replay.tick", "world.deter", "world.hidden", "world.units", "world.groups",
                 "world.blocks", "behaviour.units", "behaviour.imagine_length",
+                "behaviour.manager_jumps",
             )
         ],
         ("world.deter", 510, "--world.deter 510 is not a multiple of --world.blocks 8; "
@@ -33,6 +34,8 @@ from dreamer_h.presets import PRESETS, RECIPES, check_recipe, preset, with_setti
         ("replay.tick", 7, "--replay.length 64 is not a multiple of --replay.tick 7; "
                            "set --replay.length to 63 or 70"),
         ("replay.tick", 100, "set --replay.length to 100"),
+        ("behaviour.own_goals", 0.8, "--behaviour.hindsight_goals are 1.1 together; they are"),
+        ("behaviour.own_goals", 2.0, "--behaviour.own_goals is 2.0; it is a share, at most 1"),
         ("behaviour.horizon", 1.0, "--behaviour.horizon is 1.0; it must be above 1"),
     ],
 )  # fmt: skip

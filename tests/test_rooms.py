@@ -10,6 +10,7 @@ ORDER = [
     "types",
     "files",
     "guard",
+    "limits",
     "config",
     "presets",
     "nn",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from dreamer_h.behaviour.returns import lambda_return
+from dreamer_h.behaviour.returns import lambda_return, survival
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.nn.distributions import BoundedNormal, TwoHot
 from dreamer_h.nn.recurrent import frugal
@@ -113,8 +113,7 @@ def imagine(
         jnp.concatenate([a, b[None]]) for a, b in zip(along, at_last, strict=True)
     )
     returns = lambda_return(reward[1:], discount[1:], value[1:], lambda_)
-    # the start itself counts fully: it was visited
-    weight = jnp.cumprod(jnp.concatenate([jnp.ones_like(discount[:1]), discount[1:-1]]), axis=0)
+    weight = survival(discount[1:])
     return Rollout(features, action, reward[1:], value[:-1], returns, stop(weight))
 
 

@@ -30,16 +30,16 @@ def followed(
     begin_key, key = jr.split(key)
     yes = jnp.bool_(True)
     # of either kind: each behaviour goes with its own world and latents
-    world_: Any = world
-    behaviour_: Any = behaviour
-    intent = behaviour_.intend(world, start, None, yes, key=begin_key)
+    simulator: Any = world
+    policies: Any = behaviour
+    intent = policies.intend(world, start, None, yes, key=begin_key)
 
     def step(carried, key):
         latent, intent = carried
         act_key, step_key, intend_key = jr.split(key, 3)
-        action = behaviour_.acting(latent, intent).sample(act_key)
-        following = world_.step(latent, action, key=step_key)
-        after = behaviour_.intend(world, following, intent, yes, key=intend_key)
+        action = policies.acting(latent, intent).sample(act_key)
+        following = simulator.step(latent, action, key=step_key)
+        after = policies.intend(world, following, intent, yes, key=intend_key)
         return (following, after), (following, action, intent)
 
     _, (states, actions, intents) = jax.lax.scan(step, (start, intent), jr.split(key, length))

@@ -9,7 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dreamer_h.behaviour.actor_critic import value_loss
-from dreamer_h.behaviour.returns import lambda_return
+from dreamer_h.behaviour.returns import lambda_return, survival
 from dreamer_h.behaviour.subgoal import subgoal
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.nn.distributions import Bernoulli, OneHot, TwoHot
@@ -138,7 +138,7 @@ def plan(
     value = manager.value(standing.features).mean
     following = jnp.concatenate([value[1:], manager.value(last.features).mean[None]])
     returns = lambda_return(reward, discount, following, lambda_)
-    weight = jnp.cumprod(jnp.concatenate([jnp.ones_like(discount[:1]), discount[:-1]]), axis=0)
+    weight = survival(discount)
     return stop(Plan(standing, choice, goal, reward, reliability, value, returns, weight))
 
 

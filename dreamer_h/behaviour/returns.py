@@ -6,6 +6,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
+def survival(discount_tp1: Float[Array, "H *B"]) -> Float[Array, "H *B"]:
+    """The probability, times the discount, that a path is still alive at each of its steps, time
+    first. The first counts fully: it was visited."""
+    before = jnp.concatenate([jnp.ones_like(discount_tp1[:1]), discount_tp1[:-1]])
+    return jnp.cumprod(before, axis=0)
+
+
 def lambda_return(
     reward_tp1: Float[Array, "H *B"],
     discount_tp1: Float[Array, "H *B"],

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from dreamer_h.behaviour.actor_critic import ActorCritic, Rollout
 from dreamer_h.behaviour.manager import Manager
-from dreamer_h.behaviour.returns import lambda_return
+from dreamer_h.behaviour.returns import lambda_return, survival
 from dreamer_h.behaviour.subgoal import aimed, distance
 from dreamer_h.nn.distributions import BoundedNormal, TwoHot
 from dreamer_h.nn.recurrent import frugal
@@ -83,7 +83,7 @@ def attempt(
     value = TwoHot(critic(features)).mean
     following = jnp.concatenate([value[1:], end[None]])
     returns = lambda_return(reward + goal_weight * progress, discount, following, lambda_)
-    weight = jnp.cumprod(jnp.concatenate([jnp.ones_like(discount[:1]), discount[:-1]]), axis=0)
+    weight = survival(discount)
     rollout = Rollout(features, action, reward, value, returns, stop(weight))
     return rollout, stop(Attempt(first, away[-1]))
 

@@ -36,15 +36,7 @@ def attainment(agent: Agent, episodes: list[Episode], attained: float) -> dict[s
         steps = len(episode.action) // behaviour.stride * behaviour.stride
         if not steps:
             continue
-        falses = np.zeros(steps + 1, bool)
-        sequence = Sequence(
-            obs=episode.obs[: steps + 1],
-            action=episode.action[:steps],
-            reward=episode.reward[: steps + 1],
-            is_first=np.arange(steps + 1) == 0,
-            is_terminal=falses,
-            mask=~falses,
-        )
+        sequence = episode.beginning(steps)
         assert episode.intent is not None
         goals = episode.intent[: steps : behaviour.stride]
         for name, values in _tried(agent, sequence, goals, key=jr.key(number)).items():
@@ -74,10 +66,8 @@ def _tried(
     seen = world.start(sequence, key=start_key)
     spread = None if seen.ground.obs is None else spread_of(seen.ground.obs)
     at = lambda tree, places: jax.tree.map(lambda leaf: leaf[places], tree)
-    ground, end = (
-        at(seen.ground, slice(0, -1, stride)),
-        at(seen.ground, slice(stride, None, stride)),
-    )
+    ground = at(seen.ground, slice(0, -1, stride))
+    end = at(seen.ground, slice(stride, None, stride))
     standing = at(seen.above[0], slice(1, None, stride))
 
     def after(goal, key):

@@ -12,6 +12,7 @@ from dreamer_h.guard import EnvironmentFault, checked_reset, checked_step
 from dreamer_h.train.act import act, init_memory
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.train.state import Agent
+from dreamer_h.types import Sequence
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,18 @@ class Episode:
     @property
     def total(self) -> float:
         return float(self.reward.sum())
+
+    def beginning(self, steps: int) -> Sequence:
+        """Its first `steps` agent steps, with nothing of how it ends."""
+        falses = np.zeros(steps + 1, bool)
+        return Sequence(
+            obs=self.obs[: steps + 1],
+            action=self.action[:steps],
+            reward=self.reward[: steps + 1],
+            is_first=np.arange(steps + 1) == 0,
+            is_terminal=falses,
+            mask=~falses,
+        )
 
 
 def play(

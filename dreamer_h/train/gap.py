@@ -79,16 +79,7 @@ def promised_and_paid(agent: Agent, episodes: list[Episode], horizon: float) -> 
         if not starts:
             continue
         lengths = [min(LENGTH, len(episode.action) - start) for start in starts]
-        upto = max(starts)
-        falses = np.zeros(upto + 1, bool)
-        sequence = Sequence(
-            obs=episode.obs[: upto + 1],
-            action=episode.action[:upto],
-            reward=episode.reward[: upto + 1],
-            is_first=np.arange(upto + 1) == 0,
-            is_terminal=falses,
-            mask=~falses,
-        )
+        sequence = episode.beginning(max(starts))
         promised = _promised(
             agent, sequence, jnp.asarray(starts), jnp.asarray(lengths), horizon, key=jr.key(number)
         )
