@@ -114,6 +114,9 @@ class JumpConfig:
     """Weight of the losses along own jumps."""
     reanchor: float = 0.5
     """Share of the own rollouts of the level below that start from predicted anchors."""
+    own_losses: bool = True
+    """Whether a level learns from losses of its own; else from the fill alone, through what its own
+    jumps begin there."""
     distil_scale: float = 1.0
     """Weight of what the level below teaches about actions that were not taken there."""
     distil_warmup: int = 1000

@@ -102,6 +102,16 @@ def check_levels(config: Any) -> None:
             f"--levels {config.levels} needs {config.levels - 1} strides, --strides has "
             f"{config.strides}; set --strides to {','.join(['8'] * (config.levels - 1))}"
         )
+    if config.levels > 2 and not config.jump.own_losses:
+        raise ValueError(
+            f"--jump.own_losses False is for two levels, and --levels is {config.levels}: the fill "
+            "sees nothing of the third; leave it True"
+        )
+    if config.levels > 1 and not config.jump.own_losses and not _own_jumps(config.jump):
+        raise ValueError(
+            "--jump.own_losses False teaches jumps by what they begin in the fill, but none begins "
+            "there; set --jump.selffed to at least 2 and --jump.reanchor above 0"
+        )
     for level, steps in enumerate(config.jumps, 1):
         if config.replay.length % steps:
             raise ValueError(
@@ -114,6 +124,11 @@ def check_levels(config: Any) -> None:
             f"--replay.length {config.replay.length} holds one jump of level {config.levels - 1}; "
             f"a level learns from two in a row: set it to {2 * config.jumps[-1]}, or fewer --levels"
         )
+
+
+def _own_jumps(jump: Any) -> bool:
+    """Whether levels are taught from where the one above would let them begin."""
+    return jump.selffed > 1 and jump.reanchor > 0
 
 
 def _multiples(value: int, unit: int) -> str:

@@ -9,9 +9,10 @@ Time: `obs[t]` is what the agent sees, `action[t]` is taken *from* `obs[t]`, and
 Written here once; every room relies on it.
 """
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32, Shaped
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     Leaf = Any
 else:
     Leaf = Array | np.ndarray  # numpy from the replay, jax inside an update
+
+
+T = TypeVar("T")
 
 
 class Sequence(eqx.Module):
@@ -34,6 +38,31 @@ class Sequence(eqx.Module):
     is_first: Bool[Leaf, "*B T1"]
     is_terminal: Bool[Leaf, "*B T1"]
     mask: Bool[Leaf, "*B T1"]
+
+
+def context_of(obs: Shaped[Array, "T1 ..."], action: Float[Array, "T A"]) -> Sequence:
+    """The window of an episode's beginning of which nothing but this was seen."""
+    falses = jnp.zeros(len(obs), bool)
+    return Sequence(
+        obs=obs,
+        action=action,
+        reward=jnp.zeros(len(obs), jnp.float32),
+        is_first=falses.at[0].set(True),
+        is_terminal=falses,
+        mask=~falses,
+    )
+
+
+def side_by_side(code: Float[Array, "*B G C"]) -> Float[Array, "*B GC"]:
+    """A code as one vector; of no groups, an empty one."""
+    *lead, groups, classes = code.shape
+    return code.reshape(*lead, groups * classes)
+
+
+def merged(tree: T) -> T:
+    """Two leading axes of every array as one."""
+    one = lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:])
+    return jax.tree.map(one, tree)
 
 
 class Latent(eqx.Module):
@@ -51,8 +80,7 @@ class Latent(eqx.Module):
     @property
     def features(self) -> Float[Array, "*B F"]:
         """What heads and policies read, side by side: F = D + G C, or D + G C + O."""
-        code = self.code.reshape(*self.code.shape[:-2], -1)
-        parts = [self.deter, code]
+        parts = [self.deter, side_by_side(self.code)]
         if self.obs is not None:
             parts.append(self.obs.astype(self.deter.dtype))
         return jnp.concatenate(parts, axis=-1)

@@ -18,11 +18,17 @@ def tasks() -> list[str]:
 
 
 def register_all() -> None:
-    """Registers `dmc/<domain>-<task>-v0` and `probe/<name>-<ending>-v0`."""
+    """Registers `dmc/<domain>-<task>-v0`, `probe/<name>-<ending>-v0`, `dreamer_h/Learned-v0`."""
     # no max_episode_steps and no order check: the environments truncate and check by themselves
     register = partial(gym.register, order_enforce=False)
     for task in tasks():
         register(f"dmc/{task}-v0", "envs.dmc:DmcEnv", kwargs={"task": task})
+    # by name: whoever only wants a suite task needs no jax
+    register(
+        "dreamer_h/Learned-v0",
+        "envs.learned:LearnedEnv",
+        vector_entry_point="envs.learned:LearnedVectorEnv",
+    )
     for name in probe.NAMES:
         for ending in probe.ENDINGS:
             kwargs = {"name": name, "ending": ending}

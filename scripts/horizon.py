@@ -11,7 +11,7 @@
 import argparse
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ import envs
 from dreamer_h.config import flatten
 from dreamer_h.files import replacing
 from dreamer_h.guard import EnvironmentFault
-from dreamer_h.horizon import exchange, level_figures, models, overview, transport
+from dreamer_h.horizon import exchange, level_figures, models, overview, speed, transport
 from dreamer_h.horizon.budget import Budget
 from dreamer_h.horizon.compare import paired
 from dreamer_h.horizon.crossover import from_json, handed_over
@@ -191,7 +191,10 @@ def run_score(chosen: argparse.Namespace) -> None:
         origin: dict[str, Any] = {"model": chosen.answers.name}
         answers = transport.read(chosen.answers, questions(bench))
     else:
-        name, simulator, origin = found_simulator(chosen, bench)
+        name, simulator, origin = found_simulator(
+            chosen.model, bench, fast=chosen.fast, damped=chosen.damped, pool=chosen.pool
+        )
+        name = chosen.name or name
         answers = ask(simulator, questions(bench), seed=chosen.seed)
     bench = replace(bench, floor=floor_of(bench, chosen.jobs))
     scored = score(answers, bench)
@@ -207,13 +210,18 @@ def run_score(chosen: argparse.Namespace) -> None:
 
 
 def found_simulator(
-    chosen: argparse.Namespace, bench: Benchmark
+    name: str,
+    bench: Benchmark,
+    *,
+    fast: bool = False,
+    damped: bool = False,
+    pool: Sequence[Path] = (),
 ) -> tuple[str, Simulator, dict[str, Any]]:
     """By the name of a yardstick, the folder of a fitted model, or the logdir of a run.
 
     Its name, itself, and what it was made with.
     """
-    name, recording, folder = chosen.model, bench.recording, Path(chosen.model)
+    recording, folder = bench.recording, Path(name)
     origin: dict[str, Any] = {"model": name}
     if (folder / "model.json").exists():
         card, simulator = models.load(folder, recording, bench.scale)
@@ -227,19 +235,19 @@ def found_simulator(
         origin = {"model": "run", "seed": config.seed, "config": flatten(config)}
     else:
         simulator = models.yardstick(name, recording, bench.scale)
-    if chosen.fast:
+    if fast:
         if not isinstance(simulator, LatentSimulator) or not simulator.levels:
             raise ValueError(f"--fast needs a model with levels; {name} has none")
         name = f"{name}_fast"
         simulator = replace(simulator, crossovers=(0,) * simulator.levels)
-    if chosen.pool:
-        others = [models.load(other, recording, bench.scale) for other in chosen.pool]
+    if pool:
+        others = [models.load(other, recording, bench.scale) for other in pool]
         name = "+".join([name, *(card.label for card, _ in others)])
         simulator = Pooled((simulator, *(other for _, other in others)))
-    if chosen.damped:
+    if damped:
         name = f"{name}_damped"
         simulator = Damped.fit(simulator, bench.calibration, bench.scale, samples=SAMPLES)
-    return chosen.name or name, simulator, origin
+    return name, simulator, origin
 
 
 def found_run(folder: Path, recording: Recording) -> tuple[Agent, tuple[int | None, ...]]:
@@ -281,8 +289,8 @@ def add_levels(parser: argparse.ArgumentParser) -> None:
 def run_levels(chosen: argparse.Namespace) -> None:
     recording = load_recording(chosen.data)
     bench = benchmark(recording, quantities(recording.task, recording.layout))
-    chosen.fast, chosen.damped, chosen.pool = False, False, []
-    name, simulator, origin = found_simulator(chosen, bench)
+    name, simulator, origin = found_simulator(chosen.model, bench)
+    name = chosen.name or name
     if not isinstance(simulator, LatentSimulator) or not isinstance(simulator.world, Hierarchy):
         raise ValueError(f"{name} has one level only; there is nothing to hold it against")
     found = level_report(simulator.world, bench.far, bench.scale, recording.dt)
@@ -297,6 +305,42 @@ def run_levels(chosen: argparse.Namespace) -> None:
     level_figures.figure(found, title).savefig(chosen.out / f"{name}.levels.png")
     print(text)
     print(chosen.out / f"{name}.levels.png")
+
+
+def add_speed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="folder of `record`")
+    parser.add_argument(
+        "--models", nargs="+", required=True,
+        help="folders of `fit`, or logdirs; those with levels are timed as they are, and fast",
+    )  # fmt: skip
+    parser.add_argument("--starts", type=int, nargs="+", default=[1, 8, 64, 512])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+
+
+def run_speed(chosen: argparse.Namespace) -> None:
+    if min(chosen.starts) < 1:
+        raise ValueError(f"--starts is {chosen.starts}; set each to at least 1")
+    recording = load_recording(chosen.data)
+    bench = benchmark(recording, quantities(recording.task, recording.layout))
+    simulators = {}
+    for model in chosen.models:
+        name, simulator, _ = found_simulator(model, bench)
+        if not isinstance(simulator, LatentSimulator):
+            raise ValueError(f"{model} has no latent state; only worlds are timed")
+        if name in simulators:
+            raise ValueError(f"two models are called {name}; give each a seed of its own")
+        simulators[name] = simulator
+        if simulator.levels:
+            simulators[f"{name}_fast"] = replace(simulator, crossovers=(0,) * simulator.levels)
+    found = speed.speeds(simulators, bench.far, recording.dt, chosen.starts)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    for path, text in (
+        ("speed.json", json.dumps(found, indent=1)),
+        ("speed.md", speed.table(found)),
+    ):
+        with replacing(chosen.out / path) as file:
+            file.write(text.encode())
+    print(text)
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
@@ -351,6 +395,7 @@ COMMANDS = {
     "fit": (add_fit, run_fit, "a simulator to recorded episodes"),
     "score": (add_score, run_score, "a simulator against what happened"),
     "levels": (add_levels, run_levels, "the levels of a simulator with each other"),
+    "speed": (add_speed, run_speed, "how long simulators take to imagine"),
     "compare": (add_compare, run_compare, "scored simulators with each other"),
     "overview": (add_overview, run_overview, "two of them on many tasks"),
 }

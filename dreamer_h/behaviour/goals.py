@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from dreamer_h.behaviour.manager import Plan
 from dreamer_h.behaviour.worker import Segment
 from dreamer_h.config import BehaviourConfig
-from dreamer_h.types import Latent
+from dreamer_h.types import Latent, merged
 from dreamer_h.world.hierarchy import Hierarchy
 
 
@@ -39,6 +39,6 @@ def waypoints_of(world: Hierarchy, plan: Plan, count: int, *, key: PRNGKeyArray)
     jumps, paths = plan.reward.shape
     # the first are real anchors
     chosen = jr.permutation(key, (jumps - 1) * paths)[:count] + paths
-    flat = lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[chosen]
-    standing = cast(Latent, jax.tree.map(flat, plan.standing))
-    return Segment(world.ground_at(standing), standing, flat(plan.goal))
+    some = lambda tree: jax.tree.map(lambda leaf: leaf[chosen], merged(tree))
+    standing = cast(Latent, some(plan.standing))
+    return Segment(world.ground_at(standing), standing, some(plan.goal))

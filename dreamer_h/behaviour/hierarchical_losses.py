@@ -19,7 +19,7 @@ from dreamer_h.behaviour.worker import Attempt, Segment, attempt
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.nn import fsq
 from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, Statistics
-from dreamer_h.types import Latent, Sequence, Stack
+from dreamer_h.types import Latent, Sequence, Stack, merged
 from dreamer_h.world.heads import Head
 from dreamer_h.world.hierarchy import Hierarchy
 from dreamer_h.world.outcome import Outcome
@@ -58,14 +58,14 @@ class Replayed(eqx.Module):
         """`seen` are the posteriors (B, T+1, ...) of the windows."""
         jump, stride = world.jumps[0], world.strides[0]
         # what level 1 stands on where a segment begins is known one step later
-        standing = jax.tree.map(lambda leaf: _flat(leaf[:, 1::stride]), seen.above[0])
-        chunk = jax.vmap(jump.chunk.code)(_flat(seen.chunks[0][:, stride::stride]))
+        standing = jax.tree.map(lambda leaf: merged(leaf[:, 1::stride]), seen.above[0])
+        chunk = jax.vmap(jump.chunk.code)(merged(seen.chunks[0][:, stride::stride]))
         real = (batch.mask & ~batch.is_terminal)[:, :-1:stride].reshape(-1)
         return stop(
             cls(
-                ground=jax.tree.map(lambda leaf: _flat(leaf[:, :-1:stride]), seen.ground),
+                ground=jax.tree.map(lambda leaf: merged(leaf[:, :-1:stride]), seen.ground),
                 standing=standing,
-                reached=_flat(anchors_of(world, seen)[:, stride::stride]),
+                reached=merged(anchors_of(world, seen)[:, stride::stride]),
                 did=choice_of(fsq.index(jump.macro.encode(chunk, standing.obs))),
                 real=real,
                 known=real & batch.mask[:, stride::stride].reshape(-1),
@@ -112,7 +112,7 @@ def hierarchical_losses(
     way = waypoints_of(dream, dreamt, config.worker_waypoints, key=way_key)
     segment = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), segment, way)
     real = jnp.concatenate([replayed.real, jnp.ones(len(way.goal), bool)])
-    spread = None if seen.ground.obs is None else spread_of(_flat(seen.ground.obs))
+    spread = None if seen.ground.obs is None else spread_of(merged(seen.ground.obs))
     worked, of_worker, shown, tried = _worked(
         dream, behaviour, slow_worker, statistics.worker, segment, real, spread, config, segment_key
     )
@@ -216,8 +216,3 @@ def _perplexity(choice: Float[Array, "N B M C"]) -> Float[Array, ""]:
     """How many values of each dimension of the macro code are in use, as a mean of exp(entropy)."""
     share = choice.mean((0, 1))
     return jnp.exp(-(share * jnp.log(share + 1e-8)).sum(-1)).mean()
-
-
-def _flat(leaf):
-    """Two leading axes as one."""
-    return leaf.reshape(-1, *leaf.shape[2:])

@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 
 from dreamer_h.horizon.simulator import Context, Forecast
-from dreamer_h.types import Latent, Sequence, Stack
+from dreamer_h.types import Latent, Stack, context_of
 from dreamer_h.world.hierarchy import AnyWorld, Hierarchy
 
 
@@ -55,16 +55,8 @@ def keys_of(seed, samples: int, windows: int):
 @jax.jit
 def _start(world, obs, action, seed):
     def one(obs, action, key):
-        falses = jnp.zeros(len(obs), bool)
-        sequence = Sequence(
-            obs=obs,
-            action=action,
-            reward=jnp.zeros(len(obs), jnp.float32),
-            is_first=falses.at[0].set(True),
-            is_terminal=falses,
-            mask=~falses,
-        )
-        return jax.tree.map(lambda leaf: leaf[-1], world.start(sequence, key=key))
+        path = world.start(context_of(obs, action), key=key)
+        return jax.tree.map(lambda leaf: leaf[-1], path)
 
     return jax.vmap(one)(obs, action, keys_of(seed, 1, len(obs))[0])
 

@@ -1,10 +1,8 @@
 """What the levels of a simulator are worth, next to each other: as JSON."""
 
-import time
 from dataclasses import replace
 from typing import Any
 
-import jax
 import numpy as np
 
 from dreamer_h.horizon import crossover
@@ -13,7 +11,8 @@ from dreamer_h.horizon.latent import LatentSimulator
 from dreamer_h.horizon.levels import Views, codes, views
 from dreamer_h.horizon.metrics import errors
 from dreamer_h.horizon.scale import Scale
-from dreamer_h.horizon.simulator import SAMPLES, Context, Forecast
+from dreamer_h.horizon.simulator import SAMPLES, Forecast
+from dreamer_h.horizon.speed import speeds
 from dreamer_h.horizon.statistics import interval, mean, resamples
 from dreamer_h.horizon.windows import Windows
 from dreamer_h.nn import fsq
@@ -37,7 +36,7 @@ def level_report(
                rank correlation with the true error of the filled step, within a time
     macro      perplexity of each dimension of the code, of five; nats of the next observation where
                the actions, their code, or another window's code are known
-    cost       sequential cells of the imagined steps, milliseconds a simulated second
+    cost       sequential cells of the imagined steps, milliseconds a simulated second of all starts
     """
     seen = views(world, windows, samples)
     counts = resamples(windows.episode)
@@ -153,29 +152,17 @@ def _macro(world: Hierarchy, windows: Windows, counts: np.ndarray) -> dict[str, 
 def _cost(world: Hierarchy, windows: Windows, dt: float) -> dict[str, Any]:
     """Of imagining the windows' steps once: level 0 alone, and level 1 from the start."""
     steps, stride = windows.horizon, world.strides[0]
-    seconds = steps * dt
-    found: dict[str, Any] = {
-        "cells": {
-            "steps": steps,
-            "jumps": -(-steps // stride),
-            "jumps_filled": -(-steps // stride) + stride,
-        }
-    }
     simulators = {"steps": LatentSimulator(world), "jumps_filled": LatentSimulator(world, (0,))}
-    for count in (n for n in STARTS if n <= len(windows)):
-        context = Context(windows.context_obs[:count], windows.context_action[:count])
-        state = LatentSimulator(world).start(context, seed=0)
-        found[f"ms_per_second/{count}"] = {
-            name: 1000 * _median_time(s, state, windows.action[:count]) / seconds
-            for name, s in simulators.items()
+    counts = [count for count in STARTS if count <= len(windows)]
+    cells = {
+        "steps": steps,
+        "jumps": -(-steps // stride),
+        "jumps_filled": -(-steps // stride) + stride,
+    }
+    taken = speeds(simulators, windows, dt, counts)["starts"]
+    return {"cells": cells} | {
+        f"ms_per_second/{count}": {
+            name: int(count) * found["median"] for name, found in row.items()
         }
-    return found
-
-
-def _median_time(simulator: LatentSimulator, state: Any, action: np.ndarray) -> float:
-    times = []
-    for _ in range(6):
-        began = time.perf_counter()
-        jax.block_until_ready(simulator.imagine(state, action, 1, seed=0).obs)
-        times.append(time.perf_counter() - began)
-    return float(np.median(times[1:]))  # the first one compiles
+        for count, row in taken.items()
+    }

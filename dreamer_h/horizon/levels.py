@@ -16,9 +16,8 @@ from dreamer_h.horizon.latent import AT_ONCE, LatentSimulator, keys_of
 from dreamer_h.horizon.simulator import Context
 from dreamer_h.horizon.windows import Windows
 from dreamer_h.nn import fsq
-from dreamer_h.nn.distributions import symexp
-from dreamer_h.types import Sequence
-from dreamer_h.world.fill import fill
+from dreamer_h.types import context_of
+from dreamer_h.world.fill import fill, ground_of
 from dreamer_h.world.hierarchy import Hierarchy
 
 
@@ -82,8 +81,8 @@ def _from_true_anchors(
         )
         flat = actions.reshape(-1, actions.shape[-1])
         filled = fill(world, standing, 0, flat, key=fill_key)
-        size = world.base.carried
-        return world.base.decode(filled).obs.mean, symexp(reached.obs[:, -size:])
+        arrived = ground_of(world, reached, 0)
+        return world.base.decode(filled).obs.mean, world.base.decode(arrived).obs.mean
 
     windows = lambda keys: jax.vmap(path)(jnp.asarray(obs), jnp.asarray(action), keys)
     return jax.lax.map(windows, keys_of(0, samples, len(action)), batch_size=AT_ONCE)
@@ -92,12 +91,7 @@ def _from_true_anchors(
 def _standing(world: Hierarchy, obs, action, context: int, start_key, stand_key):
     """Level 1 on each true anchor from the context's end on, (N, ...), and the jumps' actions."""
     stride = world.strides[0]
-    falses = jnp.zeros(len(obs), bool)
-    sequence = Sequence(
-        obs=obs, action=action, reward=jnp.zeros(len(obs), jnp.float32),
-        is_first=falses.at[0].set(True), is_terminal=falses, mask=~falses,
-    )  # fmt: skip
-    stack = world.start(sequence, key=start_key)
+    stack = world.start(context_of(obs, action), key=start_key)
     moments = np.arange(context, len(obs) - 1, stride)
     here = jax.tree.map(lambda leaf: leaf[moments], stack)
     keys = jr.split(stand_key, len(moments))

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import gymnasium as gym
 import jax
@@ -18,13 +18,12 @@ from dreamer_h.files import replacing
 from dreamer_h.horizon import crossover, offline
 from dreamer_h.horizon.crossover import Crossover
 from dreamer_h.presets import with_levels
-from dreamer_h.replay import storage
 from dreamer_h.replay.ring import Ring
-from dreamer_h.train import archive, fidelity
+from dreamer_h.train import fidelity
 from dreamer_h.train.evaluate import Episode, play_held_out
 from dreamer_h.train.evaluator import fields_of
 from dreamer_h.train.level_files import BELOW, level_path, save_level
-from dreamer_h.train.load import load_agent, newest
+from dreamer_h.train.load import load_agent, load_replay
 from dreamer_h.world.hierarchy import Hierarchy, make_world, on_top, topmost_of
 
 
@@ -52,8 +51,7 @@ def add_level(
     """
     config, agent, manifest = load_agent(run)
     config = replace(with_one_more(config, stride), seed=seed)
-    below = run / BELOW if (run / BELOW).exists() else newest(run)
-    ring = _replay(run, below)
+    below, ring = load_replay(run)
     if not ring.num_episodes:
         raise ValueError(f"{run} has no finished episode in its replay; let it collect some first")
     seen = manifest["observation"]
@@ -76,17 +74,6 @@ def add_level(
     with replacing(logdir / "config.json") as file:
         file.write(json.dumps(flatten(config), indent=1).encode())
     return found
-
-
-def _replay(run: Path, below: Path) -> Ring:
-    """What the checkpoint says that the run remembers."""
-    with_arrays: Any = archive.arrays(below)
-    part = {
-        name.removeprefix("replay/"): value
-        for name, value in with_arrays.items()
-        if name.startswith("replay/")
-    }
-    return storage.load(run / "replay", archive.read_manifest(below)["replay"], part)
 
 
 def _judged(

@@ -9,6 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from dreamer_h.config import Config, from_flat
+from dreamer_h.replay import storage
+from dreamer_h.replay.ring import Ring
+from dreamer_h.train import archive
 from dreamer_h.train.archive import CheckpointCorrupt, load, read_manifest
 from dreamer_h.train.checkpoint import Checkpoints
 from dreamer_h.train.level_files import BELOW, level_path, load_level
@@ -62,6 +65,18 @@ def _with_added_levels(run: Path) -> tuple[Agent, dict[str, Any]]:
         world, about = load_level(level_path(run, level), agent.world, manifest)
         agent, level = Agent(world, agent.behaviour), level + 1
     return agent, manifest | {"crossovers": about["crossovers"]}
+
+
+def load_replay(run: Path) -> tuple[Path, Ring]:
+    """A run's newest checkpoint, and the replay as it says. Raises ValueError, ReplayCorrupt."""
+    below = run / BELOW if (run / BELOW).exists() else newest(run)
+    stored: Any = archive.arrays(below)
+    part = {
+        name.removeprefix("replay/"): value
+        for name, value in stored.items()
+        if name.startswith("replay/")
+    }
+    return below, storage.load(run / "replay", read_manifest(below)["replay"], part)
 
 
 def newest(path: Path) -> Path:

@@ -6,14 +6,13 @@ from functools import partial
 from typing import cast
 
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from dreamer_h.behaviour.inside import Behaviour, followed
 from dreamer_h.train.evaluate import Episode
-from dreamer_h.types import Latent, Sequence, Waypoints
+from dreamer_h.types import Latent, Waypoints, context_of
 from dreamer_h.world.hierarchy import AnyWorld, Hierarchy
 
 CONTEXT = 16  # agent steps that the simulator sees before it goes on alone
@@ -122,15 +121,7 @@ def _predict(
 ]:
     """Actions, decoded observations and rewards, and waypoints, from the context's end on."""
     context = len(obs) - 1
-    falses = jnp.zeros(context + 1, bool)
-    sequence = Sequence(
-        obs=obs,
-        action=action[:context],
-        reward=jnp.zeros(context + 1, jnp.float32),
-        is_first=falses.at[0].set(True),
-        is_terminal=falses,
-        mask=~falses,
-    )
+    sequence = context_of(obs, action[:context])
     given = action[context:]
 
     def sample(key):

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from dreamer_h.nn.convolution import Conv, upsample
 from dreamer_h.nn.distributions import Pixels, Symlog
 from dreamer_h.nn.layers import MLP, BlockLinear, Linear, RMSNorm
-from dreamer_h.types import Latent
+from dreamer_h.types import Latent, side_by_side
 from dreamer_h.world.encoder import STAGES
 
 LEAST_LOG_SCALE = -4.6
@@ -98,8 +98,8 @@ class PixelDecoder(eqx.Module):
         deter = self.from_deter(latent.deter)
         deter = deter.reshape(*lead, blocks, height, width, channels // blocks)
         deter_map = jnp.moveaxis(deter, -4, -2).reshape(*lead, *self.start)
-        code = latent.code.reshape(*lead, -1)
-        code_map = self.code_output(self.from_code(code)).reshape(*lead, *self.start)
+        code = self.code_output(self.from_code(side_by_side(latent.code)))
+        code_map = code.reshape(*lead, *self.start)
         x = jax.nn.silu(self.start_norm(deter_map + code_map))
         for i, conv in enumerate(self.convs):
             x = conv(upsample(x))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dreamer_h.types import Latent
+from dreamer_h.types import Latent, merged
 from dreamer_h.world.levels import Levels
 
 
@@ -44,12 +44,12 @@ def fill(
         parts = actions.reshape(-1, above, actions.shape[-1])
         along = lambda standing, actions, key, i=i: leap(levels, standing, i, actions, key=key)
         points = jax.vmap(along)(first, parts, jr.split(leap_key, len(parts)))
-        starts = jax.tree.map(lambda leaf: leaf[:, :-1].reshape(-1, *leaf.shape[2:]), points)
+        starts = merged(jax.tree.map(lambda leaf: leaf[:, :-1], points))
     parts = actions.reshape(-1, levels.strides[0], actions.shape[-1])
     path = jax.vmap(lambda latent, actions, key: levels.base.imagine(latent, actions, key=key))(
         levels.ground_at(starts), parts, jr.split(key, len(parts))
     )
-    return jax.tree.map(lambda leaf: leaf[:, 1:].reshape(-1, *leaf.shape[2:]), path.latent)
+    return merged(jax.tree.map(lambda leaf: leaf[:, 1:], path.latent))
 
 
 def ground_of(levels: Levels, standing: Latent, i: int) -> Latent:

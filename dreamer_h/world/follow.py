@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Key, Shaped
 
-from dreamer_h.types import Latent, Sequence
+from dreamer_h.types import Latent, Sequence, merged
 from dreamer_h.world.jump import anchor_vector
 from dreamer_h.world.levels import Levels
 
@@ -85,7 +85,7 @@ def _jumped(jump, here, memory, known, keys, count: int) -> tuple[Latent, Latent
 
     Every `count` of them begin with what the level above remembers, or with nothing.
     """
-    grouped = lambda leaf: leaf.reshape(-1, count, *leaf.shape[1:])
+    grouped = lambda leaf: leaf.reshape(len(leaf) // count, count, *leaf.shape[1:])
     first = jax.vmap(jump.begin)(here[:-1:count], memory)
     follow = lambda first, known, anchor, keys: jump.level.follow(
         first, known, anchor.astype(jump.level.dtype), anchor, keys=keys
@@ -94,9 +94,4 @@ def _jumped(jump, here, memory, known, keys, count: int) -> tuple[Latent, Latent
     began = jax.tree.map(
         lambda first, rest: jnp.concatenate([first[:, None], rest[:, :-1]], axis=1), first, reached
     )
-    return _flat(began), _flat(reached)
-
-
-def _flat(tree):
-    """Two leading axes as one."""
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), tree)
+    return merged(began), merged(reached)

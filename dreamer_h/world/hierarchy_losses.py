@@ -24,7 +24,7 @@ def scales(config: Config) -> dict[str, float]:
     world = config.world
     found["fill/recon"] = world.selffed_scale * world.recon_scale
     found["fill/reward"] = world.selffed_scale * world.reward_scale
-    for level in range(1, config.levels):
+    for level in range(1, config.levels if chosen.own_losses else 1):
         weights = {
             name: 1.0 for name in ("obs", "code", "reward", "continue", "duration", "single")
         }
@@ -99,6 +99,8 @@ def _upper_losses(
         one, above = jump_losses(
             world, i, sequence, found, above, config, update=update, key=keys[2 * i]
         )
+        if not config.jump.own_losses:
+            continue
         one |= single_losses(
             world, i, sequence, other, latent, found, config, update=update, key=keys[2 * i + 1]
         )

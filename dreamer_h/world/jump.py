@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from dreamer_h.config import JumpConfig
 from dreamer_h.nn.distributions import Bernoulli, OneHot, Symlog, TwoHot
-from dreamer_h.types import Latent
+from dreamer_h.types import Latent, side_by_side
 from dreamer_h.world.chunk import Chunk, Macro
 from dreamer_h.world.decoder import LEAST_LOG_SCALE
 from dreamer_h.world.heads import Head
@@ -168,5 +168,5 @@ def anchor_vector(
     code: Float[Array, "*B G C"], obs: Float[Array, "*B O"] | None
 ) -> Float[Array, "*B V"]:
     """Code and observation of an anchor, side by side."""
-    flat = code.reshape(*code.shape[:-2], -1).astype(jnp.float32)
+    flat = side_by_side(code).astype(jnp.float32)
     return flat if obs is None else jnp.concatenate([flat, obs.astype(jnp.float32)], axis=-1)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from dreamer_h.config import Config
 from dreamer_h.nn.distributions import OneHot, Symlog
 from dreamer_h.nn.recurrent import frugal
-from dreamer_h.types import Latent, Sequence
+from dreamer_h.types import Latent, Sequence, merged
 from dreamer_h.world.follow import Followed
 from dreamer_h.world.jump import Jump, Outlook
 from dreamer_h.world.levels import Levels
@@ -84,9 +84,10 @@ def jump_losses(
         losses["selffed"] = loss * jnp.clip(ramp, jnp.arange(length) == 0, 1)
         if reanchors(config):
             # the last of them leads to the end of its group, from where the next one is taught
-            flat = lambda leaf: stop(leaf[:, :, :-1].reshape(len(leaf), -1, *leaf.shape[3:]))
             places = (begins[:, None] + np.arange(1, length)).reshape(-1)
-            own = Own(jax.tree.map(flat, path), tuple(places.tolist()))
+            path = jax.vmap(merged)(jax.tree.map(lambda leaf: leaf[:, :, :-1], path))
+            path = stop(path) if chosen.own_losses else path
+            own = Own(path, tuple(places.tolist()))
     if above is not None:
         ratio = world.strides[i + 1] // jump.stride
         memory = world.jumps[i + 1].below(above.latent)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 from dreamer_h.nn.distributions import OneHot
 from dreamer_h.nn.layers import MLP, JointBlock, Linear
 from dreamer_h.nn.recurrent import BlockGRU, frugal
-from dreamer_h.types import Latent
+from dreamer_h.types import Latent, side_by_side
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class Level(eqx.Module):
         `seen` are the observations in symlog space, where they are carried.
         """
         # nothing led to the window's first observation: a zero action from the zero state
-        action = jnp.concatenate([jnp.zeros_like(action[:1]), action])
+        action = jnp.pad(action, [(1, 0), (0, 0)])
         action = jnp.where(is_first[:, None], 0.0, action)
         keys = jr.split(key, len(is_first))
         return self.follow(self.initial(), action, embedding, seen, is_first, keys=keys)
@@ -142,7 +142,7 @@ class Level(eqx.Module):
         return self.cell.embed(action.astype(self.dtype))
 
     def _advance(self, latent, action_embedding):
-        known = latent.code.reshape(*latent.code.shape[:-2], -1)
+        known = side_by_side(latent.code)
         if latent.obs is not None:
             known = jnp.concatenate([known, latent.obs.astype(self.dtype)], axis=-1)
         return self.cell(latent.deter, known, action_embedding)

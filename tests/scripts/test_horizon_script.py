@@ -63,6 +63,11 @@ def test_levels_are_fitted_scored_and_held_against_each_other(cli, data, tmp_pat
     assert cli(*levels, fitted) == 0
     assert (out / "levels2-0.levels.png").stat().st_size > 10_000
     assert cli("horizon.py", "compare", out) == 0  # what `levels` wrote is no scored simulator
+    both = ("--models", tmp_path / "flat", fitted, "--starts", 1, 3)
+    assert cli("horizon.py", "speed", "--data", data, *both, "--out", tmp_path / "speed") == 0
+    found = json.loads((tmp_path / "speed" / "speed.json").read_text())["starts"]
+    assert found["1"]["flat-0"]["ratio"] == 1 and found["3"]["levels2-0_fast"]["median"] > 0
+    assert "| starts | flat-0 | levels2-0 | levels2-0_fast |" in capsys.readouterr().out
     (fitted / "weights.eqx").write_bytes((fitted / "weights.eqx").read_bytes()[:-100])
     assert "is damaged or of another version" in str(cli(*score, fitted))
 

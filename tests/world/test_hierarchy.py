@@ -209,6 +209,28 @@ def test_the_fill_teaches_anchors_and_bridges(slopes):
     assert still((gradient.base, gradient.jumps[0].level, gradient.jumps[0].chunk))
 
 
+@pytest.mark.parametrize("jump", [{"groups": 0}, {"own_losses": False, "reanchor": 1.0}])
+def test_a_level_without_a_code_or_losses_of_its_own_learns_to_jump(jump):
+    chosen = config(2, jump=dataclasses.replace(JUMP, **jump))
+
+    def total(world, key):
+        batch = tiny.batch(steps=T)
+        losses, _, _ = batch_losses(world, batch, chosen, update=jnp.int32(2), key=key)
+        assert losses.keys() == scales(chosen).keys()
+        upper = [loss.mean() for name, loss in losses.items() if name.startswith(("level", "fill"))]
+        return sum(upper)
+
+    world = make(chosen)
+    gradient = jax.jit(jax.grad(total))(world, jr.key(0, impl="unsafe_rbg"))
+    assert still(gradient.base)
+    for part in (gradient.jumps[0].level.cell, gradient.jumps[0].head, gradient.jumps[0].chunk):
+        assert not still(part) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(part))
+    stack = last(world.start(tiny.window(steps=2), key=jr.key(1)))
+    actions = jnp.zeros((4, tiny.ACTION))
+    path = world.imagine(stack, actions, key=jr.key(2), crossovers=(0,))
+    assert np.isfinite(path.latent.features).all()
+
+
 def test_padding_changes_no_loss_and_no_gradient(slopes):
     batch = tiny.batch(steps=T)
     mask = jnp.arange(T + 1) <= jnp.asarray([[5], [3]])

@@ -1,0 +1,135 @@
+"""Episodes that the simulator plays: begin one, step through it, with all that a user may ask of a
+step. Pure functions of one episode; `vmap` them for more."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Shaped, UInt32
+
+from dreamer_h.behaviour.subgoal import distance, subgoal
+from dreamer_h.nn.distributions import TwoHot
+from dreamer_h.simulated.starts import Starts
+from dreamer_h.types import Latent, Stack
+from dreamer_h.world.hierarchy import Hierarchy
+
+
+class Episode(eqx.Module):
+    """One that is under way, or E of them."""
+
+    latent: Latent | Stack
+    obs: Shaped[Array, "..."]  # the last one
+    steps: Int[Array, "*E"]  # agent steps since its start
+    key: Key[Array, "*E"] | UInt32[Array, "*E 2"]  # threefry; of step t it is folded with t
+
+
+class Moment(eqx.Module):
+    """What a step leads to."""
+
+    obs: Shaped[Array, "..."]  # physical units, of the real task's dtype
+    reward: Float[Array, "*E"]
+    terminated: Bool[Array, "*E"]
+    truncated: Bool[Array, "*E"]
+    steps: Int[Array, "*E"]  # agent steps since the start, the last that was really seen
+    reward_spread: Float[Array, "*E"]  # deviation of the predicted reward's distribution
+    disagreement: Float[Array, "*E"]  # of level 1 and level 0, in deviations; 0 with one level
+    untrusted: Bool[Array, "*E"]  # cut for disagreement
+    invalid: Bool[Array, "*E"]  # cut for a prediction that is not finite
+
+
+class Simulated(eqx.Module):
+    """A simulator as a task.
+
+    Observation and reward are the expected ones at a drawn latent. A termination is drawn, where
+    the real task has any.
+    """
+
+    world: Any  # World or Hierarchy; each has its own kind of latent
+    starts: Starts
+    spread: Float[Array, " O"] | None  # unit of disagreement; None for pixels
+    ends: bool = eqx.field(static=True)  # whether the task terminates
+    discount: float = eqx.field(static=True)  # that the continue head contains
+    limit: int | None = eqx.field(static=True)  # agent steps of an episode
+    trust: float | None = eqx.field(static=True)  # disagreement that ends one
+
+    def reset(self, key: PRNGKeyArray) -> Episode:
+        """At one of the starts."""
+        start_key, key = jr.split(key)
+        chosen = jr.randint(start_key, (), 0, len(self.starts))
+        return self.begin(jax.tree.map(lambda leaf: leaf[chosen], self.starts), key)
+
+    def begin(self, start: Starts, key: PRNGKeyArray) -> Episode:
+        """At this start."""
+        code_key, key = jr.split(key)
+        latent = self.world.redrawn(start.latent, key=code_key)
+        return Episode(latent, start.obs, jnp.int32(0), key)
+
+    def step(self, episode: Episode, action: Float[Array, " A"]) -> tuple[Episode, Moment]:
+        """One agent step. A prediction that is not finite leaves everything as it was, and ends."""
+        steps = episode.steps + 1
+        step_key, end_key, jump_key = jr.split(jr.fold_in(episode.key, episode.steps), 3)
+        action = jnp.clip(action.astype(jnp.float32), -1.0, 1.0)
+        latent = self.world.step(episode.latent, action, key=step_key)
+        seen = self.world.decode(latent)
+        reward, spread = seen.reward.mean, deviation(seen.reward)
+        whole = _finite((latent, seen.obs.mean, reward, spread))
+        kept = lambda new, old: jax.tree.map(lambda a, b: jnp.where(whole, a, b), new, old)
+        latent = kept(latent, episode.latent)
+        obs = kept(_as(seen.obs.mean, episode.obs.dtype), episode.obs)
+        apart = self.disagreement(latent, jump_key)
+        ended = jnp.bool_(False)
+        if self.ends:
+            ended = jr.uniform(end_key) * self.discount >= seen.continue_.mean
+        untrusted = jnp.bool_(False) if self.trust is None else apart > self.trust
+        over = jnp.bool_(False) if self.limit is None else steps >= self.limit
+        moment = Moment(
+            obs=obs,
+            reward=jnp.where(whole, reward, 0.0),
+            terminated=ended & whole,
+            truncated=over | untrusted | ~whole,
+            steps=steps,
+            reward_spread=jnp.where(whole, spread, 0.0),
+            disagreement=apart,
+            untrusted=untrusted,
+            invalid=~whole,
+        )
+        return Episode(latent, obs, steps, episode.key), moment
+
+    def disagreement(self, latent: Latent | Stack, key: PRNGKeyArray) -> Float[Array, ""]:
+        """Between level 0 and a jump of level 1 over the actions since its last anchor.
+
+        The distance of subgoals, see `behaviour.subgoal.distance`; 0 where nothing jumps.
+        """
+        if not isinstance(latent, Stack) or not isinstance(self.world, Hierarchy):
+            return jnp.float32(0.0)
+        jump = self.world.jumps[0]
+        known = jump.chunk.code(latent.chunks[0])
+        _, outlook = jump.foresee(latent.above[0], known, key=key)
+        apart = distance(self.world, latent.ground, subgoal(outlook), self.spread)
+        return jnp.where(latent.steps > 1, jnp.nan_to_num(apart, posinf=1e9), 0.0)
+
+
+LEAST = 1e-3  # probability of a bin that counts: the outer bins are around 5e8
+
+
+def deviation(reward: TwoHot) -> Float[Array, "*B"]:
+    """The standard deviation of a two-hot distribution, over the bins that hold anything."""
+    probs = jax.nn.softmax(reward.logits.astype(jnp.float32), axis=-1)
+    probs = jnp.where(probs < LEAST, 0.0, probs)
+    probs = probs / jnp.maximum(probs.sum(-1, keepdims=True), LEAST)
+    bins = jnp.asarray(reward.bins)
+    away = bins - (probs * bins).sum(-1, keepdims=True)
+    return jnp.sqrt(jnp.sum(probs * jnp.square(away), axis=-1))
+
+
+def _as(obs: Float[Array, "..."], dtype: Any) -> Shaped[Array, "..."]:
+    """Of the real task's dtype: images are rounded."""
+    whole = jnp.issubdtype(dtype, jnp.integer)
+    return (jnp.clip(jnp.round(obs), 0, 255) if whole else obs).astype(dtype)
+
+
+def _finite(tree: Any) -> Bool[Array, ""]:
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats]).all()

@@ -1,0 +1,117 @@
+"""From the folder of a run to a task: its simulator, its starts, its spaces and its time limit."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import envs
+from dreamer_h.behaviour.subgoal import spread_of
+from dreamer_h.horizon.recording import load_recording
+from dreamer_h.nn.distributions import symlog
+from dreamer_h.replay.episode import Episode
+from dreamer_h.simulated.episode import Simulated
+from dreamer_h.simulated.starts import Kind, starts_of
+from dreamer_h.train.load import load_agent, load_replay
+from dreamer_h.train.runtime import use_compilation_cache
+from dreamer_h.world.hierarchy import AnyWorld, Hierarchy
+
+STARTS = 1024  # of which an episode draws one
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A simulator as a task, and the real task that it imitates."""
+
+    simulated: Simulated
+    episodes: tuple[Episode, ...]  # that were really played
+    task: str
+    observation_space: gym.spaces.Box  # the real task's
+    action_space: gym.spaces.Box
+    dt: float  # seconds of an agent step
+
+
+def load(
+    run: str | Path,
+    *,
+    starts: Kind = "first",
+    data: str | Path | None = None,
+    level: int | None = None,
+    truncate_on_trust: bool = False,
+    trust: float = 1.0,
+    max_episode_steps: int | None = None,
+) -> Learned:
+    """The simulator of a logdir of train.py; see `LearnedEnv` for the arguments.
+
+    Raises ValueError where there is none, or none of this version, CheckpointCorrupt where none is
+    whole, and ValueError for what the run and the recording cannot give.
+    """
+    if starts not in get_args(Kind):
+        raise ValueError(f"starts is {starts!r}; it must be one of {', '.join(get_args(Kind))}")
+    use_compilation_cache()
+    run = Path(run)
+    config, agent, manifest = load_agent(run)
+    world: AnyWorld = agent.world
+    if level is not None:
+        if level != 0:
+            raise ValueError(f"level is {level}; an env step is a step of level 0")
+        world = world.base if isinstance(world, Hierarchy) else world
+    if truncate_on_trust and not isinstance(world, Hierarchy):
+        raise ValueError(
+            f"truncate_on_trust needs two levels that can disagree; {run} has one: add one with "
+            "train.py --from … --add-level"
+        )
+    seen = manifest["observation"]
+    shape, dtype = tuple(seen["shape"]), np.dtype(seen["dtype"])
+    if data is None:
+        episodes = list(load_replay(run)[1].finished())
+    else:
+        recording = load_recording(Path(data))
+        if (recording.task, recording.action_repeat) != (
+            envs.short_name(config.task), config.action_repeat,
+        ):  # fmt: skip
+            raise ValueError(
+                f"{data} has {recording.task} at action repeat {recording.action_repeat}, the run "
+                f"was trained on {envs.short_name(config.task)} at {config.action_repeat}"
+            )
+        episodes = recording.train
+    made = starts_of(world, episodes, starts, STARTS, manifest["action"], seed=config.seed)
+    limit, dt = _times(config.task, config.action_repeat)
+    limits = [one for one in (limit, max_episode_steps) if one is not None]
+    simulated = Simulated(
+        world=world,
+        starts=made,
+        spread=_spread(episodes) if len(shape) == 1 else None,
+        ends=any(episode.is_terminal[-1] for episode in episodes),
+        discount=1.0 - 1.0 / config.behaviour.horizon,
+        limit=min(limits, default=None),
+        trust=trust if truncate_on_trust else None,
+    )
+    image = dtype == np.uint8
+    low, high = (0, 255) if image else (-np.inf, np.inf)
+    return Learned(
+        simulated=simulated,
+        episodes=tuple(episodes),
+        task=config.task,
+        observation_space=gym.spaces.Box(low, high, shape, dtype.type),
+        action_space=gym.spaces.Box(-1.0, 1.0, (manifest["action"],), np.float32),
+        dt=dt,
+    )
+
+
+def _times(task: str, action_repeat: int) -> tuple[int | None, float]:
+    """Agent steps of an episode of the real task, and seconds of one."""
+    real: Any = envs.make(task, action_repeat=action_repeat)
+    try:
+        return real.get_wrapper_attr("episode_limit"), float(real.get_wrapper_attr("dt"))
+    finally:
+        real.close()
+
+
+def _spread(episodes: list[Episode]) -> jax.Array | None:
+    """The unit of each entry, as latents carry it."""
+    return spread_of(symlog(jnp.asarray(np.concatenate([one.obs for one in episodes]))))
