@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train test test-slow lint lock
+.PHONY: setup train test test-slow test-sb3 lint lock
 
 setup: .venv/.done
 
@@ -25,6 +25,16 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
+
+# Stable-Baselines3 brings torch and has an environment of its own; torch is found by pip alone
+test-sb3: .venv-sb3/.done
+	.venv-sb3/bin/python -m pytest -q tests/learned/test_learned_sb3.py tests/learned/test_learned_page.py
+
+.venv-sb3/.done: requirements.lock pyproject.toml
+	test -x .venv-sb3/bin/python || $(PYTHON) -m venv .venv-sb3
+	.venv-sb3/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock torch==2.13.0 stable-baselines3==2.9.2
+	.venv-sb3/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
 
 lint: setup
 	$(BIN)/ruff check .

@@ -27,6 +27,7 @@ from dreamer_h.guard import EnvironmentFault
 from dreamer_h.horizon import exchange, level_figures, models, overview, speed, transport
 from dreamer_h.horizon.budget import Budget
 from dreamer_h.horizon.compare import paired
+from dreamer_h.horizon.counterfactual import counterfactual
 from dreamer_h.horizon.crossover import from_json, handed_over
 from dreamer_h.horizon.damped import Damped
 from dreamer_h.horizon.decisions import judge
@@ -161,6 +162,11 @@ def add_score(parser: argparse.ArgumentParser) -> None:
         "--fast", action="store_true", help="levels jump from the start, not from their crossover"
     )
     parser.add_argument(
+        "--changed", type=int, metavar="N",
+        help="counterfactual: the first N actions of every window are others, and physics says "
+        "what they would have led to",
+    )  # fmt: skip
+    parser.add_argument(
         "--policy", type=Path, nargs="+", default=[],
         help="logdirs (their newest) or checkpoints that act inside, too; three can be ranked",
     )  # fmt: skip
@@ -174,6 +180,9 @@ def add_score(parser: argparse.ArgumentParser) -> None:
 def run_score(chosen: argparse.Namespace) -> None:
     recording = load_recording(chosen.data)
     bench = benchmark(recording, quantities(recording.task, recording.layout))
+    if chosen.changed is not None:
+        bar = partial(tqdm, unit="window", desc="what would have happened")
+        bench = counterfactual(bench, make_physics(recording)(), chosen.changed, progress=bar)
     if chosen.export:
         transport.export(chosen.export, questions(bench), recording.dt)
         print(chosen.export)
@@ -194,12 +203,13 @@ def run_score(chosen: argparse.Namespace) -> None:
         name, simulator, origin = found_simulator(
             chosen.model, bench, fast=chosen.fast, damped=chosen.damped, pool=chosen.pool
         )
-        name = chosen.name or name
+        changed = "" if chosen.changed is None else f"_changed{chosen.changed}"
+        name = chosen.name or name + changed
         answers = ask(simulator, questions(bench), seed=chosen.seed)
-    bench = replace(bench, floor=floor_of(bench, chosen.jobs))
+    bench = replace(bench, floor=floor_of(bench, chosen.jobs, chosen.changed))
     scored = score(answers, bench)
     found = report(name, scored, yardstick_scores(bench), bench)
-    found["origin"] = origin | {"samples_seed": chosen.seed}
+    found["origin"] = origin | {"samples_seed": chosen.seed, "changed": chosen.changed}
     save(chosen.out, found, scored, bench)
     with replacing(chosen.out / f"{name}.rows.json") as file:
         file.write(json.dumps(rows(found, chosen.seed), indent=1).encode())
@@ -269,14 +279,15 @@ def make_physics(recording: Recording) -> Callable[[], DmcPhysics]:
     return partial(DmcPhysics, recording.task, recording.action_repeat)
 
 
-def floor_of(bench: Benchmark, jobs: int) -> Floor | None:
+def floor_of(bench: Benchmark, jobs: int, changed: int | None) -> Floor | None:
     """The physics floor of the test windows, measured once and kept beside the data."""
     recording = bench.recording
     if not recording.restartable:
         return None
     bar = partial(tqdm, total=len(bench.far), unit="window", desc="physics floor")
     make = make_physics(recording)
-    return measured(make, recording, bench.far, bench.scale, jobs=jobs, progress=bar)
+    name = "floor" if changed is None else f"floor_changed{changed}"
+    return measured(make, recording, bench.far, bench.scale, jobs=jobs, name=name, progress=bar)
 
 
 def add_levels(parser: argparse.ArgumentParser) -> None:

@@ -115,10 +115,11 @@ def measured(
     scale: Scale,
     *,
     jobs: int,
+    name: str = "floor",
     progress: Progress = iter,
 ) -> Floor:
-    """The floor of these windows; it is kept in `floor.npz` beside the recording."""
-    path = recording.folder / "floor.npz"
+    """The floor of these windows; it is kept in `<name>.npz` beside the recording."""
+    path = recording.folder / f"{name}.npz"
     own = {"episode": windows.episode, "start": windows.start, "levels": np.array(LEVELS)}
     own |= {"future": windows.future_obs[:, -1], "version": np.array(VERSION)}
     if path.exists():

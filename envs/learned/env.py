@@ -11,6 +11,8 @@ import jax.random as jr
 import numpy as np
 from gymnasium.error import ResetNeeded
 
+from dreamer_h.horizon.latent import LatentSimulator
+from dreamer_h.horizon.simulator import Context
 from dreamer_h.simulated.episode import Episode, Moment, Simulated
 from dreamer_h.simulated.starts import Kind, behind
 from envs.learned.load import load
@@ -131,6 +133,23 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
         other._np_random.bit_generator.state = self.np_random.bit_generator.state
         other.metadata = dict(self.metadata)
         return other
+
+    def counterfactual(
+        self, episode: int, t: int, actions: np.ndarray, *, samples: int = 19, seed: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What would have followed on agent step `t` of a recorded episode under `actions` (H, A).
+
+        Samples of observations (S, H, …) and rewards (S, H), in physical units, from the latent
+        that is inferred from the episode up to t. Leaves the running episode alone.
+        """
+        obs, action = self._recorded(episode, t)
+        shape = (len(actions), *self.action_space.low.shape)
+        given = np.clip(checked(actions, shape), -1.0, 1.0)[None]
+        simulator = LatentSimulator(self._learned.simulated.world)
+        state = simulator.start(Context(obs[None], action[None]), seed=seed)
+        found = simulator.imagine(state, given, samples, seed=seed)
+        assert found.reward is not None
+        return found.obs[:, 0], found.reward[:, 0]
 
     def render(self) -> Any:
         """What the simulator sees now (height, width, 3) uint8; see `Picture`."""

@@ -101,6 +101,21 @@ def test_the_worker_of_the_page_answers(cli, data, tmp_path, monkeypatch):
     assert report["samples"] == 19 and report["metrics"]["covered"]["1"]["value"] < 0.9
 
 
+def test_other_actions_are_played_by_physics(cli, data, tmp_path):
+    score = ("horizon.py", "score", "--data", data, "--out", tmp_path, "--jobs", 1, "--model")
+    assert cli(*score, "persistence") == 0
+    assert cli(*score, "persistence", "--changed", 2) == 0
+    fact, other = (
+        json.loads((tmp_path / f"{name}.json").read_text())
+        for name in ("persistence", "persistence_changed2")
+    )
+    assert other["origin"]["changed"] == 2 and fact["origin"]["changed"] is None
+    one, two = (found["metrics"]["nrmse_rms"]["1"]["value"] for found in (fact, other))
+    assert one != two and other["floor"]["exact"] == 0.0  # restarted, it does the same again
+    assert (data / "floor.npz").exists() and (data / "floor_changed2.npz").exists()
+    assert "windows have 1 to" in str(cli(*score, "persistence", "--changed", 10**6))
+
+
 def test_wrong_names_have_a_plain_answer(cli, data, tmp_path):
     record = ("horizon.py", "record", "--task", "pendulum-swingup", "--out", tmp_path / "x")
     assert "must be noise, excited or agent" in str(cli(*record, "--behaviour", "wild"))

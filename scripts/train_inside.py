@@ -1,0 +1,111 @@
+"""Train somebody else's agent inside the simulator of a run, and play it in the real task:
+
+    python scripts/train_inside.py --run runs/cartpole --algorithm sb3-ppo --steps 500000
+
+Stable-Baselines3 is not among the requirements: `pip install stable-baselines3`.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import envs
+from dreamer_h.files import replacing
+from dreamer_h.train.load import load_config
+from dreamer_h.train.runtime import run_script
+
+Act = Callable[[np.ndarray], np.ndarray]  # observations (N, O) -> actions (N, A), the likeliest
+
+
+def sb3_ppo(chosen: argparse.Namespace) -> tuple[Act, Any]:
+    """PPO of Stable-Baselines3 with its defaults, but for batches that fit so many environments."""
+    from stable_baselines3 import PPO  # pyright: ignore[reportMissingImports]
+
+    from envs.learned.sb3 import to_sb3
+
+    env = to_sb3(str(chosen.run), chosen.envs, starts=chosen.starts)
+    rollout = max(1, 2048 // chosen.envs) * 8
+    model = PPO(
+        "MlpPolicy", env, seed=chosen.seed, n_steps=rollout, device="cpu",
+        batch_size=min(512, rollout * chosen.envs), gae_lambda=0.95, gamma=0.99, verbose=1,
+    )  # fmt: skip
+    model.learn(chosen.steps)
+    model.save(chosen.out / "agent.zip")
+    return lambda obs: model.predict(obs, deterministic=True)[0], env.env
+
+
+ALGORITHMS = {"sb3-ppo": sb3_ppo}
+
+
+def inside(act: Act, env: Any, seed: int) -> np.ndarray:
+    """Returns of one episode of each environment of the simulator."""
+    obs, _ = env.reset(seed=seed)
+    total, going = np.zeros(env.num_envs), np.ones(env.num_envs, bool)
+    while going.any():
+        obs, reward, terminated, truncated, _ = env.step(act(obs))
+        total += going * reward
+        going &= ~(terminated | truncated)
+    return total
+
+
+def outside(act: Act, env: Any, episodes: int, seed: int) -> np.ndarray:
+    """Returns of episodes of the real task."""
+    totals = []
+    for i in range(episodes):
+        obs, _ = env.reset(seed=seed + i)
+        total, over = 0.0, False
+        while not over:
+            obs, reward, terminated, truncated, _ = env.step(act(obs[None])[0])
+            total, over = total + reward, terminated or truncated
+        totals.append(total)
+    return np.array(totals)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", type=Path, required=True, help="logdir of train.py")
+    parser.add_argument("--algorithm", choices=list(ALGORITHMS), default="sb3-ppo")
+    parser.add_argument("--steps", type=int, default=500_000, help="agent steps inside")
+    parser.add_argument("--envs", type=int, default=64, help="of the simulator, side by side")
+    parser.add_argument("--starts", default="first", help="first, anywhere or model")
+    parser.add_argument("--episodes", type=int, default=10, help="of the real task")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="default is <run>/inside-<algorithm>-<seed>")
+    chosen = parser.parse_args(arguments)
+    for name in ("steps", "envs", "episodes"):
+        if getattr(chosen, name) < 1:
+            raise ValueError(f"--{name} is {getattr(chosen, name)}; set it to at least 1")
+    config = load_config(chosen.run)
+    chosen.out = chosen.out or chosen.run / f"inside-{chosen.algorithm}-{chosen.seed}"
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    act, simulator = ALGORITHMS[chosen.algorithm](chosen)
+    seconds = time.perf_counter() - began
+    real = envs.make(config.task, **config.environment)
+    found = {
+        "algorithm": chosen.algorithm,
+        "task": config.task,
+        "seed": chosen.seed,
+        "steps": chosen.steps,
+        "seconds": seconds,
+        "inside": inside(act, simulator, chosen.seed).tolist(),
+        "real": outside(act, real, chosen.episodes, chosen.seed).tolist(),
+    }
+    real.close()
+    with replacing(chosen.out / "returns.json") as file:
+        file.write(json.dumps(found, indent=1).encode())
+    means = {name: float(np.mean(found[name])) for name in ("inside", "real")}
+    print(f"return inside {means['inside']:.1f}, in the real task {means['real']:.1f}")
+    print(chosen.out / "returns.json")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main, ModuleNotFoundError)
