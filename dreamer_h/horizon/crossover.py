@@ -19,7 +19,8 @@ class Crossover:
     """Of one level, in agent steps; None where there is none within the horizon.
 
     `lo` and `hi` are the 95 % interval over episodes, whose upper end is None where some resamples
-    have no crossover. `accepted` says whether the level is used at all.
+    have no crossover. A level is `accepted` if it has an upper end, and used from there on: what
+    better jumps seem to win by chance is no reason to jump.
     """
 
     level: int
@@ -29,16 +30,17 @@ class Crossover:
 
     @property
     def accepted(self) -> bool:
-        return self.steps is not None
+        return self.hi is not None
 
     def described(self) -> str:
         """One line for people."""
         if self.steps is None:
             return f"level {self.level}: never better than the level below; not used"
+        used = "not surely; not used" if self.hi is None else f"used from {self.hi} on"
         high = "never" if self.hi is None else self.hi
         return (
             f"level {self.level}: better from {self.steps} agent steps on "
-            f"[95 % interval {self.lo} to {high}]"
+            f"[95 % interval {self.lo} to {high}]; {used}"
         )
 
 
@@ -58,8 +60,8 @@ def measured(world: Hierarchy, windows: Windows, scale: Scale, *, samples: int) 
 
 
 def handed_over(crossovers: list[Crossover]) -> tuple[int | None, ...]:
-    """What `Hierarchy.imagine` takes: a level without a crossover is never reached."""
-    return tuple(crossover.steps for crossover in crossovers)
+    """What `Hierarchy.imagine` takes: a level that is not accepted is never reached."""
+    return tuple(crossover.hi for crossover in crossovers)
 
 
 def _crossover(

@@ -26,11 +26,12 @@ def test_a_crossover_lasts(gain, wanted):
     assert first_lasting(np.array(gain, float), 2) == wanted
 
 
-def test_levels_without_a_crossover_are_never_reached():
-    found = [Crossover(1, 16, 8, None), Crossover(2, None, None, None)]
-    assert handed_over(found) == (16, None)
-    assert [one.accepted for one in found] == [True, False]
-    assert "from 16 agent steps on [95 % interval 8 to never]" in found[0].described()
+def test_levels_without_a_sure_crossover_are_never_reached():
+    found = [Crossover(1, 16, 8, 24), Crossover(2, 0, 0, None), Crossover(3, None, None, None)]
+    assert handed_over(found) == (24, None, None)
+    assert [one.accepted for one in found] == [True, False, False]
+    assert "from 16 agent steps on [95 % interval 8 to 24]; used from 24" in found[0].described()
+    assert "[95 % interval 0 to never]; not surely; not used" in found[1].described()
     assert crossover.from_json(crossover.as_json(found)) == found
 
 
