@@ -16,6 +16,7 @@ import numpy as np
 
 import envs
 from dreamer_h.files import replacing
+from dreamer_h.train.evaluate import interval
 from dreamer_h.train.load import load_config
 from dreamer_h.train.runtime import run_script
 
@@ -66,6 +67,21 @@ def outside(act: Act, env: Any, episodes: int, seed: int) -> np.ndarray:
     return np.array(totals)
 
 
+def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Result rows: both returns with 95 % intervals over their episodes, and the minutes inside."""
+    own = {"task": found["task"], "seed": found["seed"], "x": found["steps"]}
+    told = []
+    for name in ("inside", "real"):
+        value, low, high = interval(np.array(found[name]))
+        told.append(
+            {"what": f"return_{name}", **own, "value": value, "lo": low, "hi": high}
+            | {"unit": "return"}
+        )
+    minutes = found["seconds"] / 60
+    taken = {"value": minutes, "lo": minutes, "hi": minutes, "unit": "minutes"}
+    return [*told, {"what": "minutes_inside", **own, **taken}]
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -78,6 +94,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--episodes", type=int, default=10, help="of the real task")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="default is <run>/inside-<algorithm>-<seed>")
+    parser.add_argument("--rows", type=Path, help="also write result rows to this file")
     chosen = parser.parse_args(arguments)
     for name in ("steps", "envs", "episodes"):
         if getattr(chosen, name) < 1:
@@ -101,6 +118,10 @@ def main(arguments: list[str]) -> int:
     real.close()
     with replacing(chosen.out / "returns.json") as file:
         file.write(json.dumps(found, indent=1).encode())
+    if chosen.rows is not None:
+        chosen.rows.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(chosen.rows) as file:
+            file.write((json.dumps(rows(found), indent=1) + "\n").encode())
     means = {name: float(np.mean(found[name])) for name in ("inside", "real")}
     print(f"return inside {means['inside']:.1f}, in the real task {means['real']:.1f}")
     print(chosen.out / "returns.json")
