@@ -356,6 +356,7 @@ def run_speed(chosen: argparse.Namespace) -> None:
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", type=Path, nargs="+", help="folders of `score`")
+    parser.add_argument("--against", nargs="+", default=[], help="names; default is every other")
     parser.add_argument("--out", type=Path, help="default is the first folder")
 
 
@@ -369,7 +370,7 @@ def run_compare(chosen: argparse.Namespace) -> None:
         for name, found in read_reports(path).items()
     }
     with replacing(folder / "paired.json") as file:
-        file.write(json.dumps(paired(chosen.folders), indent=1).encode())
+        file.write(json.dumps(paired(chosen.folders, chosen.against), indent=1).encode())
     draw(folder, reports, "compare")
 
 

@@ -1,5 +1,6 @@
 """Several scored simulators against each other, window by window."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import numpy as np
 from dreamer_h.horizon.scored_files import finite, read_reports
 from dreamer_h.horizon.statistics import interval, mean, resamples
 
-METRICS = ("nrmse", "crps")
+METRICS = ("nrmse", "crps", "return")  # and slow/<name> of each slow quantity
 
 
-def paired(folders: list[Path]) -> list[dict[str, Any]]:
-    """Differences of every two models on the same windows, per metric and horizon.
+def paired(folders: list[Path], against: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Differences of every two models on the same windows, per metric and horizon; of each to
+    those it is held `against`, if there are such.
 
     Each {"metric", "left", "right", "horizon", "value", "lo", "hi"}: the mean over windows of
     left - right; the interval resamples episodes. Models of several folders (seeds) stay apart.
@@ -25,6 +27,8 @@ def paired(folders: list[Path]) -> list[dict[str, Any]]:
         for name, report in read_reports(folder).items()
     ]
     labels = [name if len(folders) == 1 else f"{folder.name}/{name}" for folder, name, _ in models]
+    if unknown := sorted(set(against) - set(labels)):
+        raise ValueError(f"there is no {unknown[0]} among {', '.join(labels)}")
     data = models[0][2]["data"]
     for label, (_, _, report) in zip(labels, models, strict=True):
         if report["data"] != data:
@@ -47,7 +51,10 @@ def paired(folders: list[Path]) -> list[dict[str, Any]]:
             )
     horizons, found = models[0][2]["horizons"], []
     close = first[f"near/{METRICS[0]}"].shape[1]
-    for metric in METRICS:
+    slow = sorted(key.removeprefix("far/") for key in first if key.startswith("far/slow/"))
+    for metric in (*METRICS, *slow):
+        if not all(f"far/{metric}" in array for array in arrays):
+            continue  # some of them foretell no rewards
         for place, h in enumerate(horizons):
             far, near = f"far/{metric}", f"near/{metric}"
             episodes = first["far_episode"]
@@ -61,6 +68,8 @@ def paired(folders: list[Path]) -> list[dict[str, Any]]:
             counts = resamples(episodes)
             for i, left in enumerate(labels):
                 for j, right in enumerate(labels[:i]):
+                    if against and not {left, right} & set(against):
+                        continue
                     with np.errstate(invalid="ignore"):  # inf - inf, where both blow up
                         difference = interval(mean(values[i] - values[j], counts))
                     found.append(

@@ -50,6 +50,10 @@ def test_differences_are_valid_json(folder):
     text = json.dumps(pairs, allow_nan=False)
     both = [p for p in pairs if (p["left"], p["right"], p["horizon"]) == ("wilder", "wild", 8)]
     assert both[0]["value"] is None and "null" in text
+    few = paired([folder], ["calm"])
+    assert few == [pair for pair in pairs if "calm" in (pair["left"], pair["right"])] != pairs
+    with pytest.raises(ValueError, match="no clam among calm, wild"):
+        paired([folder], ["clam"])
 
 
 def test_every_model_is_in_the_figure(folder):
