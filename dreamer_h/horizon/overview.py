@@ -92,7 +92,7 @@ def figure(tasks: Tasks) -> Figure:
         handles, names = panel.get_legend_handles_labels()
         labels |= dict(zip(names, handles, strict=True))
     drawn.legend(labels.values(), labels.keys(), loc="outside upper center", frameon=False,
-                 ncols=len(labels))  # fmt: skip
+                 ncols=min(5, len(labels)))  # fmt: skip
     return drawn
 
 
