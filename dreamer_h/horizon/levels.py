@@ -133,7 +133,10 @@ def _codes(world, obs, action, context):
     moments = context + world.strides[0] * np.arange(1, known.shape[1] + 1)
 
     def nats(standing, known, target, key):
-        return jump.foresee(standing, known, key=key)[1].obs.loss(target)
+        reached, outlook = jump.foresee(standing, known, key=key)
+        if outlook.obs is None:  # anchors carry none: what level 0 would see there
+            return world.base.decode(world.ground_at(reached)).obs.loss(target)
+        return outlook.obs.loss(target)
 
     drawn = jax.vmap(lambda key: jr.split(key, known.shape[1]))(keys[1])
     each = jax.vmap(jax.vmap(nats))
