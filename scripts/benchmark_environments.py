@@ -114,7 +114,7 @@ def main(arguments: list[str]) -> int:
     vectors: dict[str, gym.vector.VectorEnv] = {
         "dmc, one": gym.vector.SyncVectorEnv([real]),
         f"dmc, {REAL} in one process": gym.vector.SyncVectorEnv([real] * REAL),
-        # started before jax has threads that a fork would not survive
+        # spawned: jax has threads that a fork would not survive
         f"dmc, {REAL} in processes": gym.vector.AsyncVectorEnv([real] * REAL, context="spawn"),
     }
     ways = {name: of_vector(env) for name, env in vectors.items()}

@@ -53,7 +53,7 @@ from dreamer_h.horizon.scored_files import read_reports, rows, save
 from dreamer_h.horizon.simulator import Simulator
 from dreamer_h.horizon.yardsticks import YARDSTICKS
 from dreamer_h.presets import PRESETS, preset, with_levels, with_settings
-from dreamer_h.train.load import load_agent, load_config, newest
+from dreamer_h.train.load import described_run, load_agent, load_config, newest
 from dreamer_h.train.policy import Snapshots
 from dreamer_h.train.runtime import run_script, use_compilation_cache
 from dreamer_h.train.state import Agent
@@ -264,13 +264,7 @@ def found_run(folder: Path, recording: Recording) -> tuple[Agent, tuple[int | No
     """The agent of a logdir, and from where its levels jump. Raises ValueError where the run saw
     other things than recorded."""
     config, agent, manifest = load_agent(folder)
-    about = {
-        "task": envs.short_name(config.task),
-        "obs": config.obs,
-        "action_repeat": config.action_repeat,
-        "observation": list(manifest["observation"]["shape"]),
-        "action": manifest["action"],
-    }
+    about = described_run(config, manifest, envs.short_name(config.task))
     models.check_agrees(f"the run in {folder}", about, recording)
     return agent, handed_over(from_json(manifest.get("crossovers", [])))
 

@@ -2,7 +2,8 @@
 
     python scripts/train_inside.py --run runs/cartpole --algorithm sb3-ppo --steps 500000
 
-Stable-Baselines3 is not among the requirements: `pip install stable-baselines3`.
+Both returns are of episodes that begin as the real task's do. Stable-Baselines3 is an extra:
+`pip install -e .[sb3]`.
 """
 
 import argparse
@@ -19,31 +20,32 @@ from dreamer_h.files import replacing
 from dreamer_h.train.evaluate import interval
 from dreamer_h.train.load import load_config
 from dreamer_h.train.runtime import run_script
+from envs.learned import LearnedVectorEnv
 
 Act = Callable[[np.ndarray], np.ndarray]  # observations (N, O) -> actions (N, A), the likeliest
 
 
-def sb3_ppo(chosen: argparse.Namespace) -> tuple[Act, Any]:
+def sb3_ppo(chosen: argparse.Namespace) -> Act:
     """PPO of Stable-Baselines3 with its defaults, but for batches that fit so many environments."""
     from stable_baselines3 import PPO  # pyright: ignore[reportMissingImports]
 
     from envs.learned.sb3 import to_sb3
 
     env = to_sb3(str(chosen.run), chosen.envs, starts=chosen.starts)
-    rollout = max(1, 2048 // chosen.envs) * 8
+    rollout = max(1, 16384 // chosen.envs)  # agent steps of each environment
     model = PPO(
         "MlpPolicy", env, seed=chosen.seed, n_steps=rollout, device="cpu",
-        batch_size=min(512, rollout * chosen.envs), gae_lambda=0.95, gamma=0.99, verbose=1,
+        batch_size=min(512, rollout * chosen.envs), verbose=1,
     )  # fmt: skip
     model.learn(chosen.steps)
     model.save(chosen.out / "agent.zip")
-    return lambda obs: model.predict(obs, deterministic=True)[0], env.env
+    return lambda obs: model.predict(obs, deterministic=True)[0]
 
 
 ALGORITHMS = {"sb3-ppo": sb3_ppo}
 
 
-def inside(act: Act, env: Any, seed: int) -> np.ndarray:
+def inside(act: Act, env: LearnedVectorEnv, seed: int) -> np.ndarray:
     """Returns of one episode of each environment of the simulator."""
     obs, _ = env.reset(seed=seed)
     total, going = np.zeros(env.num_envs), np.ones(env.num_envs, bool)
@@ -90,7 +92,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--algorithm", choices=list(ALGORITHMS), default="sb3-ppo")
     parser.add_argument("--steps", type=int, default=500_000, help="agent steps inside")
     parser.add_argument("--envs", type=int, default=64, help="of the simulator, side by side")
-    parser.add_argument("--starts", default="first", help="first, anywhere or model")
+    parser.add_argument("--starts", default="first", help="of training: first, anywhere or model")
     parser.add_argument("--episodes", type=int, default=10, help="of the real task")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="default is <run>/inside-<algorithm>-<seed>")
@@ -103,8 +105,9 @@ def main(arguments: list[str]) -> int:
     chosen.out = chosen.out or chosen.run / f"inside-{chosen.algorithm}-{chosen.seed}"
     chosen.out.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    act, simulator = ALGORITHMS[chosen.algorithm](chosen)
+    act = ALGORITHMS[chosen.algorithm](chosen)
     seconds = time.perf_counter() - began
+    simulator = LearnedVectorEnv(chosen.envs, str(chosen.run))  # begins as the real task does
     real = envs.make(config.task, **config.environment)
     found = {
         "algorithm": chosen.algorithm,

@@ -19,8 +19,8 @@ class Crossover:
     """Of one level, in agent steps; None where there is none within the horizon.
 
     `lo` and `hi` are the 95 % interval over episodes, whose upper end is None where some resamples
-    have no crossover. A level is `accepted` if it has an upper end, and used from there on: what
-    better jumps seem to win by chance is no reason to jump.
+    have no crossover. A level is `accepted` if its interval has an upper end, and is used from that
+    end on: a gain that may be chance is no reason to jump.
     """
 
     level: int

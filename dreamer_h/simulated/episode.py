@@ -16,8 +16,8 @@ from dreamer_h.types import Latent, Stack
 from dreamer_h.world.hierarchy import Hierarchy
 
 
-class Episode(eqx.Module):
-    """One that is under way, or E of them."""
+class Running(eqx.Module):
+    """An episode that is under way, or E of them."""
 
     latent: Latent | Stack
     obs: Shaped[Array, "..."]  # the last one
@@ -54,19 +54,19 @@ class Simulated(eqx.Module):
     limit: int | None = eqx.field(static=True)  # agent steps of an episode
     trust: float | None = eqx.field(static=True)  # disagreement that ends one
 
-    def reset(self, key: PRNGKeyArray) -> Episode:
+    def reset(self, key: PRNGKeyArray) -> Running:
         """At one of the starts."""
         start_key, key = jr.split(key)
         chosen = jr.randint(start_key, (), 0, len(self.starts))
         return self.begin(jax.tree.map(lambda leaf: leaf[chosen], self.starts), key)
 
-    def begin(self, start: Starts, key: PRNGKeyArray) -> Episode:
+    def begin(self, start: Starts, key: PRNGKeyArray) -> Running:
         """At this start."""
         code_key, key = jr.split(key)
         latent = self.world.redrawn(start.latent, key=code_key)
-        return Episode(latent, start.obs, jnp.int32(0), key)
+        return Running(latent, start.obs, jnp.int32(0), key)
 
-    def step(self, episode: Episode, action: Float[Array, " A"]) -> tuple[Episode, Moment]:
+    def step(self, episode: Running, action: Float[Array, " A"]) -> tuple[Running, Moment]:
         """One agent step. A prediction that is not finite leaves everything as it was, and ends."""
         steps = episode.steps + 1
         step_key, end_key, jump_key = jr.split(jr.fold_in(episode.key, episode.steps), 3)
@@ -95,7 +95,7 @@ class Simulated(eqx.Module):
             untrusted=untrusted,
             invalid=~whole,
         )
-        return Episode(latent, obs, steps, episode.key), moment
+        return Running(latent, obs, steps, episode.key), moment
 
     def disagreement(self, latent: Latent | Stack, key: PRNGKeyArray) -> Float[Array, ""]:
         """Between level 0 and a jump of level 1 over the actions since its last anchor.

@@ -67,6 +67,17 @@ def _with_added_levels(run: Path) -> tuple[Agent, dict[str, Any]]:
     return agent, manifest | {"crossovers": about["crossovers"]}
 
 
+def described_run(config: Config, manifest: dict[str, Any], task: str) -> dict[str, Any]:
+    """What a recording must agree with, for `horizon.models.check_agrees`; `task` as recorded."""
+    return {
+        "task": task,
+        "obs": config.obs,
+        "action_repeat": config.action_repeat,
+        "observation": list(manifest["observation"]["shape"]),
+        "action": manifest["action"],
+    }
+
+
 def load_replay(run: Path) -> tuple[Path, Ring]:
     """A run's newest checkpoint, and the replay as it says. Raises ValueError, ReplayCorrupt."""
     below = run / BELOW if (run / BELOW).exists() else newest(run)

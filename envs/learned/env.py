@@ -1,6 +1,5 @@
 """The learned simulator as a `gymnasium.Env`."""
 
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -13,8 +12,8 @@ from gymnasium.error import ResetNeeded
 
 from dreamer_h.horizon.latent import LatentSimulator
 from dreamer_h.horizon.simulator import Context
-from dreamer_h.simulated.episode import Episode, Moment, Simulated
-from dreamer_h.simulated.starts import Kind, behind
+from dreamer_h.simulated.episode import Moment, Running, Simulated
+from dreamer_h.simulated.starts import behind
 from envs.learned.load import load
 from envs.learned.picture import Picture
 
@@ -24,6 +23,7 @@ State = dict[str, np.ndarray]  # what `get_state` gives
 class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
     """`run` is a logdir of train.py. Spaces, time limit and scale of reward are the real task's.
 
+    The options are those of `envs.learned.load.load`.
     starts: where episodes begin: "first" where recorded ones did, "anywhere" in them behind 16
     seen agent steps, or "model", where the simulator expects them to begin.
     data: folder of `horizon.py record` to begin in, instead of what the run remembers.
@@ -48,22 +48,15 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
         self,
         run: str,
         *,
-        starts: Kind = "first",
-        data: str | None = None,
-        level: int | None = None,
-        truncate_on_trust: bool = False,
-        trust: float = 1.0,
         render_mode: str | None = None,
+        **options: Any,
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode is {render_mode!r}; it must be None or 'rgb_array'")
-        self._asked: dict[str, Any] = {
-            "run": str(Path(run)), "starts": starts, "data": data, "level": level,
-            "truncate_on_trust": truncate_on_trust, "trust": trust,
-        }  # fmt: skip
+        self._asked: dict[str, Any] = {"run": run, **options}
         self.render_mode = render_mode
         self._load()
-        self._episode: Episode | None = None
+        self._episode: Running | None = None
         self._over = True
 
     def _load(self) -> None:
@@ -81,10 +74,11 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begins an episode. Raises ValueError for options that it cannot follow."""
         super().reset(seed=seed)
-        key = fresh_keys([self.np_random])[0]
+        key = fresh_key(self.np_random)
         simulated = self._learned.simulated
         if options:
-            episode = _begin(simulated, self._asked_start(options, key), key)
+            seen_key, key = jr.split(key)
+            episode = _begin(simulated, self._asked_start(options, seen_key), key)
         else:
             episode = _reset(simulated, key)
         self._episode, self._over = episode, False
@@ -217,10 +211,13 @@ BEGUN: dict[str, Any] = {
 }  # fmt: skip
 
 
-def fresh_keys(generators: list[np.random.Generator]) -> jax.Array:
-    """A threefry key from each generator."""
-    words = [rng.integers(2**32, size=2, dtype=np.uint32) for rng in generators]
-    return jr.wrap_key_data(jnp.asarray(np.stack(words)), impl="threefry2x32")
+def fresh_words(generator: np.random.Generator) -> np.ndarray:
+    """The two words of a fresh threefry key."""
+    return generator.integers(2**32, size=2, dtype=np.uint32)
+
+
+def fresh_key(generator: np.random.Generator) -> jax.Array:
+    return jr.wrap_key_data(jnp.asarray(fresh_words(generator)), impl="threefry2x32")
 
 
 def checked(action: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -233,21 +230,21 @@ def checked(action: Any, shape: tuple[int, ...]) -> np.ndarray:
     return action
 
 
-def _plain(episode: Episode) -> Episode:
+def _plain(episode: Running) -> Running:
     """With its key as numbers."""
     return eqx.tree_at(lambda e: e.key, episode, jr.key_data(episode.key))
 
 
 @jax.jit
-def _reset(simulated: Simulated, key: jax.Array) -> Episode:
+def _reset(simulated: Simulated, key: jax.Array) -> Running:
     return simulated.reset(key)
 
 
 @jax.jit
-def _begin(simulated: Simulated, start: Any, key: jax.Array) -> Episode:
+def _begin(simulated: Simulated, start: Any, key: jax.Array) -> Running:
     return simulated.begin(start, key)
 
 
 @jax.jit
-def _step(simulated: Simulated, episode: Episode, action: Any) -> tuple[Episode, Moment]:
+def _step(simulated: Simulated, episode: Running, action: Any) -> tuple[Running, Moment]:
     return simulated.step(episode, action)

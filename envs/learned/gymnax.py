@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 
-from dreamer_h.simulated.episode import Episode, Simulated
+from dreamer_h.simulated.episode import Running, Simulated
 from envs.learned.load import load
 
 
@@ -71,13 +71,13 @@ class LearnedGymnax:
         limit = self.simulated.limit
         return Params(max_steps_in_episode=10**9 if limit is None else limit)
 
-    def reset(self, key: jax.Array, params: Params | None = None) -> tuple[jax.Array, Episode]:
+    def reset(self, key: jax.Array, params: Params | None = None) -> tuple[jax.Array, Running]:
         """The first observation of an episode, and its state."""
         return self.reset_env(key, self._params(params))
 
     def step(
-        self, key: jax.Array, state: Episode, action: jax.Array, params: Params | None = None
-    ) -> tuple[jax.Array, Episode, jax.Array, jax.Array, dict[str, Any]]:
+        self, key: jax.Array, state: Running, action: jax.Array, params: Params | None = None
+    ) -> tuple[jax.Array, Running, jax.Array, jax.Array, dict[str, Any]]:
         """(obs, state, reward, done, info); of an episode that is over the next one's beginning."""
         params = self._params(params)
         step_key, reset_key = jr.split(key)
@@ -86,13 +86,13 @@ class LearnedGymnax:
         either = lambda yes, no: jax.tree.map(lambda a, b: jnp.where(done, a, b), yes, no)
         return either(first, obs), either(begun, state), reward, done, info
 
-    def reset_env(self, key: jax.Array, params: Params) -> tuple[jax.Array, Episode]:
+    def reset_env(self, key: jax.Array, params: Params) -> tuple[jax.Array, Running]:
         state = self.simulated.reset(key)
         return state.obs, state
 
     def step_env(
-        self, key: jax.Array, state: Episode, action: jax.Array, params: Params
-    ) -> tuple[jax.Array, Episode, jax.Array, jax.Array, dict[str, Any]]:
+        self, key: jax.Array, state: Running, action: jax.Array, params: Params
+    ) -> tuple[jax.Array, Running, jax.Array, jax.Array, dict[str, Any]]:
         """A step alone, without a reset."""
         state, moment = self.simulated.step(replace(state, key=key), action)
         done = moment.terminated | moment.truncated | (moment.steps >= params.max_steps_in_episode)

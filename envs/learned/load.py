@@ -11,12 +11,13 @@ import numpy as np
 
 import envs
 from dreamer_h.behaviour.subgoal import spread_of
+from dreamer_h.horizon.models import check_agrees
 from dreamer_h.horizon.recording import load_recording
 from dreamer_h.nn.distributions import symlog
 from dreamer_h.replay.episode import Episode
 from dreamer_h.simulated.episode import Simulated
 from dreamer_h.simulated.starts import Kind, starts_of
-from dreamer_h.train.load import load_agent, load_replay
+from dreamer_h.train.load import described_run, load_agent, load_replay
 from dreamer_h.train.runtime import use_compilation_cache
 from dreamer_h.world.hierarchy import AnyWorld, Hierarchy
 
@@ -71,13 +72,8 @@ def load(
         episodes = list(load_replay(run)[1].finished())
     else:
         recording = load_recording(Path(data))
-        if (recording.task, recording.action_repeat) != (
-            envs.short_name(config.task), config.action_repeat,
-        ):  # fmt: skip
-            raise ValueError(
-                f"{data} has {recording.task} at action repeat {recording.action_repeat}, the run "
-                f"was trained on {envs.short_name(config.task)} at {config.action_repeat}"
-            )
+        about = described_run(config, manifest, envs.short_name(config.task))
+        check_agrees(f"the run in {run}", about, recording)
         episodes = recording.train
     made = starts_of(world, episodes, starts, STARTS, manifest["action"], seed=config.seed)
     limit, dt = _times(config.task, config.action_repeat)

@@ -52,10 +52,10 @@ class LearnedVecEnv(VecEnv):
         return [getattr(self.env, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        raise NotImplementedError("all environments are one: set nothing on some of them")
+        raise NotImplementedError(f"they are one simulator: set {attr_name} on `.env`, for all")
 
     def env_method(self, method_name: str, *args, indices: Any = None, **kwargs) -> list[Any]:
-        raise NotImplementedError("all environments are one: call the methods of `env`")
+        raise NotImplementedError(f"they are one simulator: call {method_name} of `.env`, for all")
 
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         return [False] * len(list(self._get_indices(indices)))

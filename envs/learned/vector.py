@@ -12,9 +12,8 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from dreamer_h.simulated.episode import Episode, Moment, Simulated
-from dreamer_h.simulated.starts import Kind
-from envs.learned.env import BEGUN, checked
+from dreamer_h.simulated.episode import Moment, Running, Simulated
+from envs.learned.env import BEGUN, checked, fresh_words
 from envs.learned.load import load
 
 
@@ -33,23 +32,15 @@ class LearnedVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         num_envs: int,
         run: str,
         *,
-        starts: Kind = "first",
-        data: str | None = None,
-        level: int | None = None,
-        truncate_on_trust: bool = False,
-        trust: float = 1.0,
-        max_episode_steps: int | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
+        **options: Any,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}; it must be at least 1")
         if render_mode is not None:
             raise ValueError("render_mode must be None: render a single LearnedEnv")
-        found = load(
-            run, starts=starts, data=data, level=level, truncate_on_trust=truncate_on_trust,
-            trust=trust, max_episode_steps=max_episode_steps,
-        )  # fmt: skip
+        found = load(run, **options)
         self.num_envs = num_envs
         self._shape = (num_envs, *found.action_space.low.shape)
         self.simulated = found.simulated
@@ -61,7 +52,7 @@ class LearnedVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         self.observation_space = batch_space(found.observation_space, num_envs)
         self.action_space = batch_space(found.action_space, num_envs)
         self._seeded = [seeding.np_random(None) for _ in range(num_envs)]
-        self._episodes: Episode | None = None
+        self._episodes: Running | None = None
         self._over = np.zeros(num_envs, bool)
 
     @property
@@ -157,7 +148,7 @@ class LearnedVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
         """Words (E, 2) of a fresh key for each environment of the mask."""
         words = np.zeros((self.num_envs, 2), np.uint32)
         for i in np.flatnonzero(mask):
-            words[i] = self._seeded[i][0].integers(2**32, size=2, dtype=np.uint32)
+            words[i] = fresh_words(self._seeded[i][0])
         return words
 
 
@@ -166,7 +157,7 @@ def _marked(infos: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
     return infos | {f"_{name}": mask.copy() for name in infos}
 
 
-def _fresh(simulated: Simulated, words: jax.Array) -> Episode:
+def _fresh(simulated: Simulated, words: jax.Array) -> Running:
     keys = jr.wrap_key_data(words, impl="threefry2x32")
     return jax.vmap(simulated.reset)(keys)
 
@@ -180,22 +171,22 @@ def _chosen(mask: jax.Array, yes: Any, no: Any) -> Any:
 
 
 @jax.jit
-def _resets(simulated: Simulated, words: jax.Array) -> Episode:
+def _resets(simulated: Simulated, words: jax.Array) -> Running:
     return _fresh(simulated, words)
 
 
 @jax.jit
-def _some_reset(simulated: Simulated, episodes: Episode, mask: jax.Array, words: jax.Array):
+def _some_reset(simulated: Simulated, episodes: Running, mask: jax.Array, words: jax.Array):
     return _chosen(mask, _fresh(simulated, words), episodes)
 
 
 @jax.jit
-def _steps(simulated: Simulated, episodes: Episode, actions: jax.Array) -> tuple[Episode, Moment]:
+def _steps(simulated: Simulated, episodes: Running, actions: jax.Array) -> tuple[Running, Moment]:
     return jax.vmap(simulated.step)(episodes, actions)
 
 
 @jax.jit
-def _steps_or_resets(simulated, episodes, actions, mask, words) -> tuple[Episode, Moment]:
+def _steps_or_resets(simulated, episodes, actions, mask, words) -> tuple[Running, Moment]:
     """As `_steps`, but those of the mask begin, and nothing happens to them."""
     stepped, moments = jax.vmap(simulated.step)(episodes, actions)
     fresh = _fresh(simulated, words)
