@@ -104,11 +104,26 @@ def tiny() -> list[str]:
 
 @pytest.fixture(scope="session")
 def finished(cli, session_folder) -> Path:
-    """The logdir of a debug run that reached its end; whoever asks first lets it run."""
+    """The logdir of a debug run that reached its end."""
     logdir = session_folder / "finished" / "run"
+    return made_once(logdir, lambda: cli("train.py", *TINY, "--logdir", logdir))
+
+
+@pytest.fixture(scope="session")
+def added(cli, finished, session_folder) -> Path:
+    """The finished run with a level on top, which two updates taught nothing."""
+    logdir = session_folder / "added" / "run"
+    flags = ("--from", finished, "--add-level", "--stride", 4, "--updates", 2)
+    return made_once(logdir, lambda: cli("train.py", *flags, "--logdir", logdir))
+
+
+def made_once(logdir: Path, make: Callable[[], int | str]) -> Path:
+    """Whoever of the processes asks first makes it; the others wait."""
     logdir.parent.mkdir(exist_ok=True)
-    with open(logdir.parent / "lock", "w") as lock:
+    done = logdir.with_name("done")
+    with open(logdir.with_name("lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (logdir / "rows.json").exists():
-            assert cli("train.py", *TINY, "--logdir", logdir) == 0
+        if not done.exists():
+            assert make() == 0
+            done.touch()
     return logdir

@@ -53,7 +53,7 @@ class ManagerWorker(eqx.Module):
         standing = world.standing(stack, stand_key)[0]
         policy = self.manager.policy(standing.features)
         choice = jnp.where(sample, policy.sample(choose_key), policy.mode)
-        _, outlook = proposed(world, standing, choice, key=jump_key)
+        _, outlook = proposed(world.jumps[0], standing, choice, key=jump_key)
         new = subgoal(outlook)
         return new if intent is None else jnp.where(self._phase(stack) == 0, new, intent)
 

@@ -18,7 +18,7 @@ from dreamer_h.types import Latent
 from dreamer_h.world.chunk import MACRO
 from dreamer_h.world.heads import Head
 from dreamer_h.world.hierarchy import Hierarchy
-from dreamer_h.world.jump import Outlook
+from dreamer_h.world.jump import Jump, Outlook
 
 stop = jax.lax.stop_gradient
 
@@ -77,10 +77,9 @@ def choice_of(index: Int[Array, "*B M"]) -> Float[Array, "*B M C"]:
 
 
 def proposed(
-    world: Hierarchy, standing: Latent, choice: Float[Array, "M C"], *, key: PRNGKeyArray
+    jump: Jump, standing: Latent, choice: Float[Array, "M C"], *, key: PRNGKeyArray
 ) -> tuple[Latent, Outlook]:
-    """Where level 1 expects a macro-action to lead, and the outlook on it."""
-    jump = world.jumps[0]
+    """Where a level expects a macro-action to lead, and the outlook on it."""
     assert standing.obs is not None
     known = jump.macro.decode(macro_of(choice), standing.obs)
     return jump.foresee(standing, known, key=key)
@@ -117,13 +116,13 @@ def plan(
     Reward and continue of a jump already contain the discounts of its steps. A `reliant` return
     counts what follows as often as the worker gets there.
     """
-    world, manager = stop(world), stop(manager)
+    jump, manager = stop(world.jumps[0]), stop(manager)
 
     def step(latent, key):
         choose_key, jump_key = jr.split(key)
         choice = manager.policy(latent.features).sample(choose_key)
         keys = jr.split(jump_key, len(choice))
-        leap = jax.vmap(lambda latent, choice, key: proposed(world, latent, choice, key=key))
+        leap = jax.vmap(lambda latent, choice, key: proposed(jump, latent, choice, key=key))
         following, outlook = leap(latent, choice, keys)
         goal = subgoal(outlook)
         told = (outlook.reward.mean, outlook.continue_.mean)

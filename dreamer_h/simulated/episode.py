@@ -14,6 +14,7 @@ from dreamer_h.nn.distributions import TwoHot
 from dreamer_h.simulated.starts import Starts
 from dreamer_h.types import Latent, Stack
 from dreamer_h.world.hierarchy import Hierarchy
+from dreamer_h.world.world import Prediction
 
 
 class Running(eqx.Module):
@@ -50,9 +51,14 @@ class Simulated(eqx.Module):
     starts: Starts
     spread: Float[Array, " O"] | None  # unit of disagreement; None for pixels
     ends: bool = eqx.field(static=True)  # whether the task terminates
-    discount: float = eqx.field(static=True)  # that the continue head contains
+    discount: float = eqx.field(static=True)  # of an agent step, that the continue head contains
     limit: int | None = eqx.field(static=True)  # agent steps of an episode
     trust: float | None = eqx.field(static=True)  # disagreement that ends one
+
+    @property
+    def stride(self) -> int:
+        """Agent steps of a step."""
+        return 1
 
     def reset(self, key: PRNGKeyArray) -> Running:
         """At one of the starts."""
@@ -62,17 +68,26 @@ class Simulated(eqx.Module):
 
     def begin(self, start: Starts, key: PRNGKeyArray) -> Running:
         """At this start."""
-        code_key, key = jr.split(key)
-        latent = self.world.redrawn(start.latent, key=code_key)
-        return Running(latent, start.obs, jnp.int32(0), key)
+        begin_key, key = jr.split(key)
+        return Running(self.begun(start.latent, begin_key), start.obs, jnp.int32(0), key)
 
-    def step(self, episode: Running, action: Float[Array, " A"]) -> tuple[Running, Moment]:
-        """One agent step. A prediction that is not finite leaves everything as it was, and ends."""
-        steps = episode.steps + 1
-        step_key, end_key, jump_key = jr.split(jr.fold_in(episode.key, episode.steps), 3)
+    def begun(self, latent: Latent | Stack, key: PRNGKeyArray) -> Latent | Stack:
+        """What a start goes on from."""
+        return self.world.redrawn(latent, key=key)
+
+    def led(
+        self, latent: Latent | Stack, action: Shaped[Array, " A"], key: PRNGKeyArray
+    ) -> tuple[Latent | Stack, Prediction]:
+        """Where an action leads, and what is seen there."""
         action = jnp.clip(action.astype(jnp.float32), -1.0, 1.0)
-        latent = self.world.step(episode.latent, action, key=step_key)
-        seen = self.world.decode(latent)
+        latent = self.world.step(latent, action, key=key)
+        return latent, self.world.decode(latent)
+
+    def step(self, episode: Running, action: Shaped[Array, " A"]) -> tuple[Running, Moment]:
+        """One step. A prediction that is not finite leaves everything as it was, and ends."""
+        steps = episode.steps + self.stride
+        step_key, end_key, jump_key = jr.split(jr.fold_in(episode.key, episode.steps), 3)
+        latent, seen = self.led(episode.latent, action, step_key)
         reward, spread = seen.reward.mean, deviation(seen.reward)
         whole = _finite((latent, seen.obs.mean, reward, spread))
         kept = lambda new, old: jax.tree.map(lambda a, b: jnp.where(whole, a, b), new, old)
@@ -81,7 +96,7 @@ class Simulated(eqx.Module):
         apart = self.disagreement(latent, jump_key)
         ended = jnp.bool_(False)
         if self.ends:
-            ended = jr.uniform(end_key) * self.discount >= seen.continue_.mean
+            ended = jr.uniform(end_key) * self.discount**self.stride >= seen.continue_.mean
         untrusted = jnp.bool_(False) if self.trust is None else apart > self.trust
         over = jnp.bool_(False) if self.limit is None else steps >= self.limit
         moment = Moment(

@@ -27,7 +27,9 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
     starts: where episodes begin: "first" where recorded ones did, "anywhere" in them behind 16
     seen agent steps, or "model", where the simulator expects them to begin.
     data: folder of `horizon.py record` to begin in, instead of what the run remembers.
-    level: 0 leaves upper levels out; by default they watch, see `disagreement`.
+    level: 0 leaves upper levels out; by default they watch, see `disagreement`. From 1 on a step
+    is one jump of that level: its action is a macro-action, one of 5 values for each of 8
+    dimensions, and its reward that of the whole jump, discounted inside it.
     truncate_on_trust: ends an episode where the levels disagree by more than `trust` deviations.
 
     `reset(options=…)` takes {"context": (obs (T+1, …), action (T, A))}, {"episode": i, "t": j} of
@@ -42,7 +44,7 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 30}
 
     observation_space: gym.spaces.Box
-    action_space: gym.spaces.Box
+    action_space: gym.spaces.Box | gym.spaces.MultiDiscrete  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -85,10 +87,10 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
         return np.array(episode.obs), dict(BEGUN)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One agent step. Raises ResetNeeded outside an episode, ValueError for a bad action."""
+        """One step. Raises ResetNeeded outside an episode, ValueError for a bad action."""
         if self._episode is None or self._over:
             raise ResetNeeded("no episode is running; call reset first")
-        action = checked(action, self.action_space.shape)
+        action = checked(action, self.action_space)
         self._episode, moment = _step(self._learned.simulated, self._episode, action)
         found = jax.device_get(moment)
         self._over = bool(found.terminated | found.truncated)
@@ -137,8 +139,8 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
         that is inferred from the episode up to t. Leaves the running episode alone.
         """
         obs, action = self._recorded(episode, t)
-        shape = (len(actions), *self.action_space.low.shape)
-        given = np.clip(checked(actions, shape), -1.0, 1.0)[None]
+        real = gym.spaces.Box(-1.0, 1.0, (len(actions), self._learned.action), np.float32)
+        given = np.clip(checked(actions, real), -1.0, 1.0)[None]
         simulator = LatentSimulator(self._learned.simulated.world)
         state = simulator.start(Context(obs[None], action[None]), seed=seed)
         found = simulator.imagine(state, given, samples, seed=seed)
@@ -184,7 +186,7 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
                     f"options are {list(options)}; they must be context: (obs, action), episode "
                     f"and t, or starts: a number below {len(simulated.starts)}"
                 )
-        shapes = self.observation_space.shape, self.action_space.shape
+        shapes = self.observation_space.shape, (self._learned.action,)
         if (obs.shape[1:], action.shape[1:]) != shapes or len(obs) != len(action) + 1:
             raise ValueError(
                 f"the context has observations {obs.shape} and actions {action.shape}; needed are "
@@ -220,14 +222,13 @@ def fresh_key(generator: np.random.Generator) -> jax.Array:
     return jr.wrap_key_data(jnp.asarray(fresh_words(generator)), impl="threefry2x32")
 
 
-def checked(action: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """An action, or several, as float32. Raises ValueError for one that is not finite."""
-    action = np.asarray(action, np.float32)
-    if action.shape != shape or not np.isfinite(action).all():
-        raise ValueError(
-            f"action {action} of shape {action.shape}; needed finite values of shape {shape}"
-        )
-    return action
+def checked(action: Any, space: gym.Space) -> np.ndarray:
+    """An action, or several, of the dtype of its space: a number beyond a box's bounds is one that
+    the simulator clips. Raises ValueError for one that is not finite, or names no choice."""
+    given, box = np.asarray(action), isinstance(space, gym.spaces.Box)
+    if given.shape != space.shape or not (np.isfinite(given).all() if box else given in space):
+        raise ValueError(f"action {given} of shape {given.shape}; needed is one of {space}")
+    return given.astype(space.dtype)
 
 
 def _plain(episode: Running) -> Running:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
+import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -45,6 +46,22 @@ class Box:
         return jnp.all((x >= self.low) & (x <= self.high))
 
 
+@dataclass(frozen=True)
+class MultiDiscrete:
+    """As gymnax's own: `shape` numbers from 0 to n - 1."""
+
+    n: int
+    shape: tuple[int, ...]
+    dtype: Any = jnp.int32
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """Uniform."""
+        return jr.randint(key, self.shape, 0, self.n, self.dtype)
+
+    def contains(self, x: jax.Array) -> jax.Array:
+        return jnp.all((x >= 0) & (x < self.n))
+
+
 @dataclass(frozen=True, eq=False)
 class LearnedGymnax:
     """`reset(key, params)` and `step(key, state, action, params)`, which begins anew by itself.
@@ -55,7 +72,7 @@ class LearnedGymnax:
 
     simulated: Simulated
     observation: Box
-    action: Box
+    action: Box | MultiDiscrete
 
     @property
     def name(self) -> str:
@@ -63,7 +80,7 @@ class LearnedGymnax:
 
     @property
     def num_actions(self) -> int:
-        """A, of continuous actions."""
+        """Entries of an action."""
         return self.action.shape[0]
 
     @property
@@ -107,7 +124,7 @@ class LearnedGymnax:
     def observation_space(self, params: Params | None = None) -> Box:
         return self.observation
 
-    def action_space(self, params: Params | None = None) -> Box:
+    def action_space(self, params: Params | None = None) -> Box | MultiDiscrete:
         return self.action
 
     def _params(self, params: Params | None) -> Params:
@@ -117,8 +134,13 @@ class LearnedGymnax:
 def to_gymnax(run: str | Path, **options: Any) -> LearnedGymnax:
     """The simulator of a run; `options` are those of `LearnedEnv` that say how episodes go."""
     found = load(run, **options)
-    boxes = [
-        Box(float(space.low.min()), float(space.high.max()), space.shape, space.dtype)
-        for space in (found.observation_space, found.action_space)
-    ]
-    return LearnedGymnax(found.simulated, *boxes)
+    acts = found.action_space
+    if isinstance(acts, gym.spaces.MultiDiscrete):
+        action = MultiDiscrete(int(acts.nvec.max()), acts.nvec.shape)
+    else:
+        action = _box(acts)
+    return LearnedGymnax(found.simulated, _box(found.observation_space), action)
+
+
+def _box(space: gym.spaces.Box) -> Box:
+    return Box(float(space.low.min()), float(space.high.max()), space.shape, space.dtype)

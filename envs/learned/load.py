@@ -1,8 +1,10 @@
 """From the folder of a run to a task: its simulator, its starts, its spaces and its time limit."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
+from weakref import WeakValueDictionary
 
 import gymnasium as gym
 import jax
@@ -14,14 +16,18 @@ from dreamer_h.behaviour.subgoal import spread_of
 from dreamer_h.horizon.models import check_agrees
 from dreamer_h.horizon.recording import load_recording
 from dreamer_h.nn.distributions import symlog
+from dreamer_h.nn.fsq import LEVELS
 from dreamer_h.replay.episode import Episode
 from dreamer_h.simulated.episode import Simulated
+from dreamer_h.simulated.jumping import Jumping
 from dreamer_h.simulated.starts import Kind, starts_of
 from dreamer_h.train.load import described_run, load_agent, load_replay
 from dreamer_h.train.runtime import use_compilation_cache
+from dreamer_h.world.chunk import MACRO
 from dreamer_h.world.hierarchy import AnyWorld, Hierarchy
 
 STARTS = 1024  # of which an episode draws one
+CHOICES = [LEVELS] * MACRO  # of a jump
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,32 @@ class Learned:
     episodes: tuple[Episode, ...]  # that were really played
     task: str
     observation_space: gym.spaces.Box  # the real task's
-    action_space: gym.spaces.Box
-    dt: float  # seconds of an agent step
+    action_space: gym.spaces.Box | gym.spaces.MultiDiscrete  # the real task's, or of jumps
+    action: int  # entries of one of the real task
+    dt: float  # seconds of a step
 
 
-def load(
-    run: str | Path,
+def load(run: str | Path, **options: Any) -> Learned:
+    """The simulator of a logdir of train.py; see `LearnedEnv` for the options.
+
+    Environments of one process that ask for the same share it. Raises ValueError where there is no
+    run, or none of this version, CheckpointCorrupt where none is whole, and ValueError for what the
+    run and the recording cannot give.
+    """
+    run = Path(run)
+    written = max((path.stat().st_mtime_ns for path in run.rglob("*.ckpt")), default=0)
+    asked = (run.resolve(), written, *sorted((name, str(of)) for name, of in options.items()))
+    found = _shared.get(asked)
+    if found is None:
+        found = _shared[asked] = _read(run, **options)
+    return found
+
+
+_shared: WeakValueDictionary[tuple[Any, ...], Learned] = WeakValueDictionary()
+
+
+def _read(
+    run: Path,
     *,
     starts: Kind = "first",
     data: str | Path | None = None,
@@ -46,26 +72,11 @@ def load(
     trust: float = 1.0,
     max_episode_steps: int | None = None,
 ) -> Learned:
-    """The simulator of a logdir of train.py; see `LearnedEnv` for the arguments.
-
-    Raises ValueError where there is none, or none of this version, CheckpointCorrupt where none is
-    whole, and ValueError for what the run and the recording cannot give.
-    """
     if starts not in get_args(Kind):
         raise ValueError(f"starts is {starts!r}; it must be one of {', '.join(get_args(Kind))}")
     use_compilation_cache()
-    run = Path(run)
     config, agent, manifest = load_agent(run)
-    world: AnyWorld = agent.world
-    if level is not None:
-        if level != 0:
-            raise ValueError(f"level is {level}; an env step is a step of level 0")
-        world = world.base if isinstance(world, Hierarchy) else world
-    if truncate_on_trust and not isinstance(world, Hierarchy):
-        raise ValueError(
-            f"truncate_on_trust needs two levels that can disagree; {run} has one: add one with "
-            "train.py --from … --add-level"
-        )
+    world = _with_level(run, agent.world, level, truncate_on_trust)
     seen = manifest["observation"]
     shape, dtype = tuple(seen["shape"]), np.dtype(seen["dtype"])
     if data is None:
@@ -75,12 +86,14 @@ def load(
         about = described_run(config, manifest, envs.short_name(config.task))
         check_agrees(f"the run in {run}", about, recording)
         episodes = recording.train
-    made = starts_of(world, episodes, starts, STARTS, manifest["action"], seed=config.seed)
     limit, dt = _times(config.task, config.action_repeat)
     limits = [one for one in (limit, max_episode_steps) if one is not None]
-    simulated = Simulated(
+    kind, action_space = Simulated, gym.spaces.Box(-1.0, 1.0, (manifest["action"],), np.float32)
+    if level:
+        kind, action_space = partial(Jumping, level=level), gym.spaces.MultiDiscrete(CHOICES)
+    simulated = kind(
         world=world,
-        starts=made,
+        starts=starts_of(world, episodes, starts, STARTS, manifest["action"], seed=config.seed),
         spread=_spread(episodes) if len(shape) == 1 else None,
         ends=any(episode.is_terminal[-1] for episode in episodes),
         discount=1.0 - 1.0 / config.behaviour.horizon,
@@ -94,9 +107,24 @@ def load(
         episodes=tuple(episodes),
         task=config.task,
         observation_space=gym.spaces.Box(low, high, shape, dtype.type),
-        action_space=gym.spaces.Box(-1.0, 1.0, (manifest["action"],), np.float32),
-        dt=dt,
+        action_space=action_space,
+        action=manifest["action"],
+        dt=dt * simulated.stride,
     )
+
+
+def _with_level(run: Path, world: AnyWorld, level: int | None, trusted: bool) -> AnyWorld:
+    """The world that is played in, where it can do what is asked."""
+    upper = len(world.jumps) if isinstance(world, Hierarchy) else 0
+    advice = "add one with train.py --from … --add-level"
+    if level is not None and not 0 <= level <= upper:
+        has = f"to {upper}" if upper else f"alone: {advice}"
+        raise ValueError(f"level is {level}; {run} has level 0 {has}")
+    if trusted and not upper:
+        raise ValueError(f"truncate_on_trust needs two levels; {run} has one: {advice}")
+    if trusted and level is not None:
+        raise ValueError(f"truncate_on_trust follows two levels, not level {level} alone")
+    return world.base if level == 0 and isinstance(world, Hierarchy) else world
 
 
 def _times(task: str, action_repeat: int) -> tuple[int | None, float]:

@@ -42,7 +42,6 @@ class LearnedVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
             raise ValueError("render_mode must be None: render a single LearnedEnv")
         found = load(run, **options)
         self.num_envs = num_envs
-        self._shape = (num_envs, *found.action_space.low.shape)
         self.simulated = found.simulated
         self.dt, self.episode_limit = found.dt, found.simulated.limit
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -97,10 +96,10 @@ class LearnedVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One agent step of each. Raises ResetNeeded where one is over and nothing resets it."""
+        """One step of each. Raises ResetNeeded where one is over and nothing resets it."""
         if self._episodes is None:
             raise ResetNeeded("no episode is running; call reset first")
-        actions, mode = checked(actions, self._shape), self.autoreset_mode
+        actions, mode = checked(actions, self.action_space), self.autoreset_mode
         over, every = self._over, np.ones(self.num_envs, bool)
         if mode == AutoresetMode.DISABLED and over.any():
             raise ResetNeeded(

@@ -3,14 +3,16 @@
 import json
 import pickle
 import warnings
+from functools import partial
 
 import gymnasium as gym
+import imageio.v3 as iio
 import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
-from gymnasium.wrappers import NormalizeObservation, RecordEpisodeStatistics
+from gymnasium.wrappers import NormalizeObservation, RecordEpisodeStatistics, RecordVideo
 
 import envs
 from envs.learned import LearnedEnv
@@ -137,10 +139,15 @@ def test_other_actions_lead_elsewhere_and_the_same_ones_do_not(env):
         env.counterfactual(0, 10**6, taken)
 
 
+def test_several_share_what_they_read(env, run):
+    assert LearnedEnv(run)._learned is env._learned
+    assert LearnedEnv(run, starts="anywhere")._learned is not env._learned
+
+
 def test_bad_actions_are_refused(env):
     env.reset(seed=0)
     for action in (np.zeros(7, np.float32), np.full(env.action_space.shape, np.nan, np.float32)):
-        with pytest.raises(ValueError, match="needed finite values"):
+        with pytest.raises(ValueError, match="needed is one of Box"):
             env.step(action)
 
 
@@ -162,6 +169,31 @@ def test_wrappers_work(run):
     assert last[3] and last[4]["episode"]["l"] == 4
 
 
+@pytest.mark.skipif(not envs.video_available(), reason="needs OpenGL")
+def test_episodes_are_filmed(run, tmp_path):
+    made = gym.make(ID, run=run, max_episode_steps=4, render_mode="rgb_array")
+    made = RecordVideo(made, str(tmp_path / "a film"), episode_trigger=lambda i: i == 0)
+    made.reset(seed=0)
+    played(made, actions(made, 4))
+    made.close()
+    shown = iio.imread(next((tmp_path / "a film").glob("*.mp4")))
+    assert shown.shape == (5, 240, 320, 3) and shown.std() > 1
+
+
+def test_processes_of_its_own_are_spawned(run):
+    make = partial(gym.make, f"envs:{ID}", run=run)  # imports what registers it
+    several = gym.vector.AsyncVectorEnv([make] * 2, context="spawn")
+    alone, given = gym.make(ID, run=run), actions(several, 3)
+    try:
+        obs, _ = several.reset(seed=[3, 4])
+        np.testing.assert_array_equal(obs[1], alone.reset(seed=4)[0])
+        for action in given:
+            obs = several.step(action)[0]
+            np.testing.assert_allclose(obs[1], alone.step(action[1])[0], 1e-5)
+    finally:
+        several.close()
+
+
 def test_it_can_be_drawn(env):
     env.reset(seed=0)
     frame = env.render()
@@ -172,7 +204,7 @@ def test_it_can_be_drawn(env):
     "wrong, message",
     [
         ({"starts": "last"}, "first, anywhere, model"),
-        ({"level": 1}, "level is 1"),
+        ({"level": 1}, "has level 0 alone"),
         ({"truncate_on_trust": True}, "two levels"),
         ({"render_mode": "human"}, "rgb_array"),
         ({"data": "nowhere"}, "no finished recording"),

@@ -7,18 +7,6 @@ import pytest
 import envs
 
 
-@pytest.fixture(scope="session")
-def added(cli, finished, session_folder):
-    """The finished run with a level on top, which two updates taught nothing."""
-    logdir = session_folder / "added"
-    if not (logdir / "config.json").exists():
-        assert cli(
-            "train.py", "--from", finished, "--add-level", "--stride", 4, "--updates", 2,
-            "--logdir", logdir,
-        ) == 0  # fmt: skip
-    return logdir
-
-
 def test_a_flat_run_goes_on_alone(finished, cli, tmp_path, capsys):
     path = tmp_path / "out.npz"
     assert cli("simulate.py", finished, "--begin", 8, "--steps", 20, "--save", path) == 0
