@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train test test-slow test-sb3 lint lock
+.PHONY: setup train test test-slow test-agents lint lock
 
 setup: .venv/.done
 
@@ -26,14 +26,17 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
 
-# Stable-Baselines3 brings torch and has an environment of its own; torch is found by pip alone
-test-sb3: .venv-sb3/.done
-	.venv-sb3/bin/python -m pytest -q tests/learned/test_learned_sb3.py tests/learned/test_learned_page.py
+# Agents of other libraries have an environment of their own: Stable-Baselines3 brings torch, found
+# by pip alone; gymnax asks for an older Gymnasium and works with ours, so it comes without asking.
+test-agents: .venv-agents/.done
+	.venv-agents/bin/python -m pytest -q tests/learned/test_learned_sb3.py tests/learned/test_train_inside.py tests/learned/test_learned_page.py
 
-.venv-sb3/.done: requirements.lock pyproject.toml
-	test -x .venv-sb3/bin/python || $(PYTHON) -m venv .venv-sb3
-	.venv-sb3/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock torch==2.13.0 stable-baselines3==2.9.2
-	.venv-sb3/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+AGENTS := .venv-agents/bin/python -m pip install --quiet --disable-pip-version-check
+.venv-agents/.done: requirements.lock pyproject.toml
+	test -x .venv-agents/bin/python || $(PYTHON) -m venv .venv-agents
+	$(AGENTS) -r requirements.lock torch==2.13.0 stable-baselines3==2.9.2 distrax==0.1.9 flax==0.12.8 seaborn==0.13.2
+	$(AGENTS) --no-deps rejax==0.1.3 gymnax==1.0.1
+	$(AGENTS) --no-deps --editable .
 	touch $@
 
 lint: setup

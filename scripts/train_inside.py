@@ -3,7 +3,8 @@
     python scripts/train_inside.py --run runs/cartpole --algorithm sb3-ppo --steps 500000
 
 Both returns are of episodes that begin as the real task's do. Stable-Baselines3 is an extra:
-`pip install -e .[sb3]`.
+`pip install -e .[sb3]`. `rejax-ppo` compiles training and simulator into one program; what it needs
+does not allow this version of Gymnasium, so that `make test-agents` installs it around that.
 """
 
 import argparse
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.random as jr
 import numpy as np
 
 import envs
@@ -20,12 +23,12 @@ from dreamer_h.files import replacing
 from dreamer_h.train.evaluate import interval
 from dreamer_h.train.load import load_config
 from dreamer_h.train.runtime import run_script
-from envs.learned import LearnedVectorEnv
+from envs.learned import LearnedVectorEnv, to_gymnax
 
 Act = Callable[[np.ndarray], np.ndarray]  # observations (N, O) -> actions (N, A), the likeliest
 
 
-def sb3_ppo(chosen: argparse.Namespace) -> Act:
+def sb3_ppo(chosen: argparse.Namespace) -> tuple[Act, float]:
     """PPO of Stable-Baselines3 with its defaults, but for batches that fit so many environments."""
     from stable_baselines3 import PPO  # pyright: ignore[reportMissingImports]
 
@@ -37,12 +40,38 @@ def sb3_ppo(chosen: argparse.Namespace) -> Act:
         "MlpPolicy", env, seed=chosen.seed, n_steps=rollout, device="cpu",
         batch_size=min(512, rollout * chosen.envs), verbose=1,
     )  # fmt: skip
+    began = time.perf_counter()
     model.learn(chosen.steps)
+    seconds = time.perf_counter() - began
     model.save(chosen.out / "agent.zip")
-    return lambda obs: model.predict(obs, deterministic=True)[0]
+    return lambda obs: model.predict(obs, deterministic=True)[0], seconds
 
 
-ALGORITHMS = {"sb3-ppo": sb3_ppo}
+def rejax_ppo(chosen: argparse.Namespace) -> tuple[Act, float]:
+    """PPO of rejax. Rewards are normalised: its values are clipped around those of before."""
+    import flax.serialization  # pyright: ignore[reportMissingImports]
+    from rejax import PPO  # pyright: ignore[reportMissingImports]
+
+    env = to_gymnax(chosen.run, starts=chosen.starts)
+    ppo = PPO.create(
+        env=env, env_params=env.default_params, skip_initial_evaluation=True,
+        total_timesteps=chosen.steps, eval_freq=chosen.steps, num_envs=chosen.envs,
+        num_steps=max(1, 8192 // chosen.envs), num_minibatches=8, num_epochs=4, learning_rate=1e-3,
+        ent_coef=0.0, max_grad_norm=0.5, normalize_rewards=True,
+    )  # fmt: skip
+    ppo = ppo.replace(eval_callback=lambda *_: None)
+    train = jax.jit(lambda key: ppo.train(key)[0]).lower(jr.key(0)).compile()
+    began = time.perf_counter()
+    state = jax.block_until_ready(train(jr.key(chosen.seed)))
+    seconds = time.perf_counter() - began
+    params = state.actor_ts.params
+    (chosen.out / "agent.msgpack").write_bytes(flax.serialization.to_bytes(params))
+    act = jax.jit(lambda obs: ppo.actor.apply(params, obs, method="_action_dist").mean())
+    return lambda obs: np.clip(act(obs), -1.0, 1.0), seconds
+
+
+# each gives what it has learned, and the seconds that it learned for, without what was compiled
+ALGORITHMS = {"sb3-ppo": sb3_ppo, "rejax-ppo": rejax_ppo}
 
 
 def inside(act: Act, env: LearnedVectorEnv, seed: int) -> np.ndarray:
@@ -104,9 +133,7 @@ def main(arguments: list[str]) -> int:
     config = load_config(chosen.run)
     chosen.out = chosen.out or chosen.run / f"inside-{chosen.algorithm}-{chosen.seed}"
     chosen.out.mkdir(parents=True, exist_ok=True)
-    began = time.perf_counter()
-    act = ALGORITHMS[chosen.algorithm](chosen)
-    seconds = time.perf_counter() - began
+    act, seconds = ALGORITHMS[chosen.algorithm](chosen)
     simulator = LearnedVectorEnv(chosen.envs, str(chosen.run))  # begins as the real task does
     real = envs.make(config.task, **config.environment)
     found = {

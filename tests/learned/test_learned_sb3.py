@@ -1,6 +1,4 @@
-"""Stable-Baselines3 takes the learned simulator for one of its own; `make test-sb3`."""
-
-import json
+"""Stable-Baselines3 takes the learned simulator for one of its own; `make test-agents`."""
 
 import numpy as np
 import pytest
@@ -45,14 +43,3 @@ def test_its_steps_are_those_of_the_vector(run):
 def test_another_mode_is_refused(run):
     with pytest.raises(ValueError, match="SameStep"):
         LearnedVecEnv(LearnedVectorEnv(2, run))
-
-
-def test_an_agent_is_trained_inside_and_played_outside(cli, run, tmp_path):
-    sizes = ("--steps", 64, "--envs", 8, "--episodes", 1, "--out", tmp_path)
-    sizes += ("--rows", tmp_path / "rows.json")
-    assert cli("train_inside.py", "--run", run, *sizes) == 0
-    found = json.loads((tmp_path / "returns.json").read_text())
-    assert len(found["inside"]) == 8 and len(found["real"]) == 1
-    assert 0 <= found["real"][0] <= 1000
-    told = {row["what"]: row["value"] for row in json.loads((tmp_path / "rows.json").read_text())}
-    assert told["return_inside"] == pytest.approx(np.mean(found["inside"]))
