@@ -136,7 +136,14 @@ class BehaviourConfig:
     bins: int = 255
     """Bins of the two-hot critic; odd."""
     imagine_length: int = 15
-    """Imagined agent steps H from every start."""
+    """Imagined agent steps H of a gradient step."""
+    paths: int = 0
+    """Imagined paths of a flat agent, which go on where they ended in the gradient step before; 0
+    is one from every replayed state, begun anew each time."""
+    path_length: int = 500
+    """Agent steps, in the mean, until such a path begins anew at a replayed state."""
+    steps: int = 1
+    """Gradient steps of the behaviour for one of the simulator."""
     horizon: float = 333.0
     """Agent steps; the discount 1 - 1/horizon lives in the continue head."""
     lambda_: float = 0.95

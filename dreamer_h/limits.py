@@ -23,7 +23,7 @@ def check(config: Any) -> None:
                 "world.blocks", "world.depth", "behaviour.units", "behaviour.layers",
                 "behaviour.imagine_length", "world.selffed_paths", "levels", "jump.deter",
                 "jump.hidden", "jump.units", "jump.chunk_units", "jump.every",
-                "behaviour.manager_jumps")  # fmt: skip
+                "behaviour.manager_jumps", "behaviour.path_length", "behaviour.steps")  # fmt: skip
     values = dict(_numbers(config))
     for name in positive:
         if values[name] < 1:
@@ -64,6 +64,11 @@ def check(config: Any) -> None:
         raise ValueError(
             f"--behaviour.own_goals and --behaviour.hindsight_goals are {practised:g} together; "
             "they are shares, at most 1: lower one of them"
+        )
+    if behaviour.paths and behaviour.path_length < behaviour.imagine_length:
+        raise ValueError(
+            f"--behaviour.path_length is {behaviour.path_length}; paths are at least as long as "
+            f"--behaviour.imagine_length, {behaviour.imagine_length}"
         )
     if behaviour.entropy_rate and not behaviour.entropy:
         raise ValueError("--behaviour.entropy is 0, from where no rate moves it; set it to 0.01")

@@ -26,8 +26,8 @@ from dreamer_h.config import Config
 from dreamer_h.files import replacing
 from dreamer_h.presets import PRESETS, preset, with_settings
 from dreamer_h.train.runtime import run_script
-from dreamer_h.train.state import TrainState, init_state, init_statistics
-from dreamer_h.train.update import behaviour_losses, in_precision, make_update
+from dreamer_h.train.state import TrainState, in_precision, init_state, init_statistics
+from dreamer_h.train.update import behaviour_losses, make_update
 from dreamer_h.types import Sequence
 from dreamer_h.world.objective import batch_losses
 
@@ -87,9 +87,9 @@ def time_parts(
         return jax.vmap(lambda window, key: model.start(window, key=key))(batch, keys)
 
     def inside(behaviour, slow_critics, model, batch, seen):
-        losses, _, _ = behaviour_losses(
-            model, behaviour, slow_critics, init_statistics(config), batch, seen, seen, chosen,
-            key=key,
+        losses, *_ = behaviour_losses(
+            model, behaviour, slow_critics, init_statistics(config), state.paths, batch, seen, seen,
+            chosen, key=key,
         )  # fmt: skip
         return total(losses)
 
@@ -105,14 +105,16 @@ def time_parts(
         length, gradient, lambda_ = chosen.imagine_length, chosen.gradient, chosen.lambda_
         return imagine(
             model, behaviour, starts, length, gradient=gradient, lambda_=lambda_, key=key
-        )
+        )[0]
 
     def on_paths(behaviour, slow_critic, rollout):
         scale, weight = jnp.float32(1.0), jnp.float32(chosen.entropy)
         losses, _ = imagination_losses(behaviour, slow_critic, rollout, scale, weight, chosen)
         return total(losses)
 
-    starts = jax.tree.map(lambda leaf: leaf[:, 1:].reshape(-1, *leaf.shape[2:]), seen)
+    starts = jax.tree.map(
+        lambda leaf: leaf[:, 1:].reshape(-1, *leaf.shape[2:])[: chosen.paths or None], seen
+    )
     found["imagination"], rollout = timed(
         paths, (agent.behaviour, agent.world, starts), repeats=repeats
     )
@@ -126,11 +128,12 @@ def imagined_steps(config: Config) -> int:
     """Agent steps that one update imagines in level 0 for the behaviour."""
     replay, chosen = config.replay, config.behaviour
     if config.levels == 1:
-        return replay.batch * replay.length * chosen.imagine_length
+        paths = chosen.paths or replay.batch * replay.length
+        return chosen.steps * paths * chosen.imagine_length
     stride = config.jumps[0]
     anchors = replay.batch * (replay.length // stride)
     waypoints = min(chosen.worker_waypoints, (chosen.manager_jumps - 1) * anchors)
-    return (anchors + waypoints) * stride
+    return chosen.steps * (anchors + waypoints) * stride
 
 
 def total(losses: dict[str, jax.Array]) -> jax.Array:

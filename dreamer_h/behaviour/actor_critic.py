@@ -82,8 +82,9 @@ def imagine(
     gradient: Literal["reinforce", "dynamics"],
     lambda_: float,
     key: PRNGKeyArray,
-) -> Rollout:
-    """Follows the policy inside the simulator from every start (B, ...), and scores the paths.
+) -> tuple[Rollout, Latent | Stack, Float[Array, "H B"]]:
+    """Follows the policy inside the simulator from every start (B, ...), and scores the paths; with
+    where they end, and the continue probabilities, times discounts, of their steps.
 
     The world and the critic are constants here. With "dynamics" the actor's gradient runs through
     actions and latents to the returns; with "reinforce" nothing carries a gradient.
@@ -114,7 +115,8 @@ def imagine(
     )
     returns = lambda_return(reward[1:], discount[1:], value[1:], lambda_)
     weight = survival(discount[1:])
-    return Rollout(features, action, reward[1:], value[:-1], returns, stop(weight))
+    rollout = Rollout(features, action, reward[1:], value[:-1], returns, stop(weight))
+    return rollout, stop(last), stop(discount[1:])
 
 
 def imagination_losses(

@@ -1,7 +1,10 @@
 """What an actor and a critic learn from a batch, where there are no levels."""
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dreamer_h.behaviour.actor_critic import (
@@ -10,6 +13,7 @@ from dreamer_h.behaviour.actor_critic import (
     imagine,
     replay_value_loss,
 )
+from dreamer_h.behaviour.paths import Paths
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.nn.statistics import Statistics
 from dreamer_h.types import Latent, Sequence
@@ -27,29 +31,34 @@ def flat_losses(
     behaviour: ActorCritic,
     slow_critic: Head,
     statistics: Statistics,
+    paths: Paths | None,
     batch: Sequence,
     latents: Latent,
     dreamt: Latent,
     config: BehaviourConfig,
     *,
     key: PRNGKeyArray,
-) -> tuple[dict[str, Float[Array, "..."]], Statistics, dict[str, Float[Array, ""]]]:
-    """Losses of a batch, the new statistics, and what the log shows.
+) -> tuple[dict[str, Float[Array, "..."]], Statistics, Paths | None, dict[str, Float[Array, ""]]]:
+    """Losses of a batch, the new statistics, where imagined paths stand, and what the log shows.
 
     `latents` are the posteriors (B, T+1, ...) of the world that learns, `dreamt` those of the
-    `dream`, in which the policy is followed.
+    `dream`, in which the policy is followed: along `paths`, or anew from every posterior.
     """
     size, times = batch.mask.shape
-    # Imagination starts at every posterior but the first, whose memory is still empty.
-    starts = jax.tree.map(
+    begin_key, key, end_key = jr.split(key, 3)
+    # Imagination starts at no posterior of a window's first step: its memory is still empty.
+    start = jax.tree.map(
         lambda leaf: leaf[:, 1:].reshape(size * (times - 1), *leaf.shape[2:]), dreamt
     )
-    rollout = imagine(
-        dream, behaviour, starts, config.imagine_length,
-        gradient=config.gradient, lambda_=config.lambda_, key=key,
-    )  # fmt: skip
     # a start in the padding, or after an end, is no state: nothing is learned from it
     real = (batch.mask & ~batch.is_terminal)[:, 1:].reshape(-1)
+    if paths is not None:
+        share = config.imagine_length / config.path_length
+        start, real = paths.begun(start, real, share, key=begin_key)
+    rollout, last, discount = imagine(
+        dream, behaviour, start, config.imagine_length,
+        gradient=config.gradient, lambda_=config.lambda_, key=key,
+    )  # fmt: skip
     return_scale = statistics.return_scale.update(jax.lax.stop_gradient(rollout.returns), real)
     entropy_weight = statistics.entropy_weight
     imagined_losses, imagined = imagination_losses(
@@ -59,8 +68,12 @@ def flat_losses(
     entropy_weight = entropy_weight.update(entropy, real)
     losses = {name: jnp.where(real, loss, 0.0) for name, loss in imagined_losses.items()}
 
-    bootstrap = rollout.returns[0].reshape(size, times - 1)
-    bootstrap = jnp.concatenate([jnp.zeros_like(bootstrap[:, :1]), bootstrap], axis=1)
+    if paths is None:
+        bootstrap = rollout.returns[0].reshape(size, times - 1)
+        bootstrap = jnp.concatenate([jnp.zeros_like(bootstrap[:, :1]), bootstrap], axis=1)
+    else:  # few of them begin here
+        bootstrap = behaviour.value(dreamt.features).mean
+        paths = paths.after(cast(Latent, last), discount, real, config.horizon, key=end_key)
     losses["replay_value"] = jax.vmap(
         lambda latent, sequence, bootstrap: replay_value_loss(
             behaviour, slow_critic, latent, sequence, bootstrap, config
@@ -70,4 +83,4 @@ def flat_losses(
     metrics = {name: value.mean() for name, value in imagined.items()}
     metrics["return_scale"] = return_scale.scale
     metrics["entropy_weight"] = entropy_weight.weight
-    return losses, Statistics(return_scale, entropy_weight), metrics
+    return losses, Statistics(return_scale, entropy_weight), paths, metrics

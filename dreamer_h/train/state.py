@@ -1,6 +1,6 @@
 """Everything that learning changes, as one tree of arrays."""
 
-from typing import cast
+from typing import TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -13,11 +13,14 @@ from dreamer_h.behaviour.actor_critic import ActorCritic
 from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.behaviour.hierarchical_losses import HierarchyStatistics
 from dreamer_h.behaviour.inside import Behaviour
+from dreamer_h.behaviour.paths import Paths
 from dreamer_h.config import Config
 from dreamer_h.nn.optimizer import laprop
 from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, Statistics
 from dreamer_h.world.heads import Head
 from dreamer_h.world.hierarchy import AnyWorld, Hierarchy, make_world
+
+T = TypeVar("T")
 
 
 class Agent(eqx.Module):
@@ -37,7 +40,8 @@ class TrainState(eqx.Module):
     average: Agent | None  # moving average of the agent, where there is one
     slow_critics: tuple[Head, ...]
     statistics: Statistics | HierarchyStatistics
-    optimizer: optax.OptState
+    paths: Paths | None  # where a flat agent's imagined paths stand, if they go on
+    optimizer: tuple[optax.OptState, optax.OptState]  # of the world and of the behaviour
     seed: UInt32[Array, ""]
     update: Int32[Array, ""]
     skipped: Int32[Array, ""]  # updates whose loss or gradient was not finite
@@ -71,7 +75,11 @@ def init_state(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> TrainS
         average=jax.tree.map(jnp.copy, agent) if config.average else None,
         slow_critics=slow_critics,
         statistics=init_statistics(config),
-        optimizer=optimizer(config).init(cast(optax.Params, agent)),
+        paths=init_paths(agent.world, config),
+        optimizer=(
+            optimizer(config).init(cast(optax.Params, agent.world)),
+            optimizer(config).init(cast(optax.Params, agent.behaviour)),
+        ),
         seed=jnp.uint32(config.seed),
         update=zero(),
         skipped=zero(),
@@ -85,6 +93,20 @@ def init_statistics(config: Config) -> Statistics | HierarchyStatistics:
         return HierarchyStatistics.init(chosen)
     weight = EntropyWeight.init(chosen.entropy, chosen.entropy_target, chosen.entropy_rate)
     return Statistics(ReturnScale.init(), weight)
+
+
+def init_paths(world: AnyWorld, config: Config) -> Paths | None:
+    """None has begun; a manager's jumps are long enough without."""
+    if not config.behaviour.paths or isinstance(world, Hierarchy):
+        return None
+    return Paths.init(in_precision(world, jnp.dtype(config.precision)), config.behaviour.paths)
+
+
+def in_precision(tree: T, dtype: jnp.dtype) -> T:
+    """A copy whose floats have this dtype; their gradients return in the original's."""
+    return jax.tree.map(
+        lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree
+    )
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:

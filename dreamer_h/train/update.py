@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -13,14 +14,16 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from dreamer_h.behaviour import flat, hierarchical_losses
 from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.behaviour.inside import Behaviour
+from dreamer_h.behaviour.paths import Paths
 from dreamer_h.config import BehaviourConfig, Config
 from dreamer_h.nn.optimizer import slowed
-from dreamer_h.train.state import Agent, TrainState, optimizer
+from dreamer_h.train.state import Agent, TrainState, in_precision, optimizer
 from dreamer_h.types import Latent, Sequence, Stack
 from dreamer_h.world.heads import Head
-from dreamer_h.world.hierarchy import levels_of
+from dreamer_h.world.hierarchy import Hierarchy, levels_of
 from dreamer_h.world.objective import batch_losses
 from dreamer_h.world.objective import scales as world_scales
+from dreamer_h.world.world import World
 
 T = TypeVar("T")
 Metrics = dict[str, Float[Array, ""]]
@@ -28,43 +31,28 @@ Metrics = dict[str, Float[Array, ""]]
 
 def make_update(config: Config) -> Callable[[TrainState, Sequence], tuple[TrainState, Metrics]]:
     """The jitted update `(state, batch) -> (state, metrics)`; the old state is donated."""
-    chain = optimizer(config)
 
     def update(state: TrainState, batch: Sequence) -> tuple[TrainState, Metrics]:
         # unsafe_rbg compiles in half the time of threefry and draws faster; equality between
         # batched and single draws is not needed inside an update
         key = jr.fold_in(jr.key(state.seed, impl="unsafe_rbg"), state.update)
-        loss = jax.value_and_grad(total_loss, has_aux=True)
-        (total, (statistics, metrics)), gradient = loss(
-            state.agent, state.average, state.slow_critics, state.statistics, batch, config,
-            update=state.update, key=key,
-        )  # fmt: skip
-        params = cast(optax.Params, state.agent)  # optax's types do not know modules
-        steps, opt_state = chain.update(gradient, state.optimizer, params)
-        steps = cast(Agent, steps)
-        steps = slowed(steps, lambda agent: agent.behaviour.actors, config.behaviour.actor_rate)
-        if config.levels > 1:
-            steps = slowed(steps, lambda agent: levels_of(agent.world), config.jump.rate)
-        agent = jax.tree.map(jnp.add, state.agent, steps)
-        rate = config.behaviour.slow_rate
-        slow_critics = moved(state.slow_critics, agent.behaviour.critics, rate)
+        together_key, alone_key = jr.split(key)
+        learned, dreamt, metrics = _together(state, batch, config, key=together_key)
+        sound = jnp.isfinite(metrics["train/loss"]) & jnp.isfinite(metrics["train/gradient_norm"])
+        if config.behaviour.steps > 1:
+            alone = lambda state, key: _behaviour_alone(state, batch, dreamt, config, key=key)
+            keys = jr.split(alone_key, config.behaviour.steps - 1)
+            learned, (totals, shown) = jax.lax.scan(alone, learned, keys)
+            sound &= jnp.isfinite(totals).all()
+            metrics |= {name: values.mean() for name, values in shown.items()}
         average = state.average
         if average is not None:
             # at first a plain mean, which forgets the untrained agent at once
             rate = jnp.maximum(1.0 - config.average, 1.0 / (state.update + 1.0))
-            average = moved(average, agent, rate)
-        norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient)))
-        finite = jnp.isfinite(total) & jnp.isfinite(norm)
-        learned = dataclasses.replace(
-            state,
-            agent=agent,
-            average=average,
-            slow_critics=slow_critics,
-            statistics=statistics,
-            optimizer=opt_state,
-        )
-        state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), learned, state)
-        failed = (~finite).astype(jnp.int32)
+            average = moved(average, learned.agent, rate)
+        learned = dataclasses.replace(learned, average=average)
+        state = jax.tree.map(lambda new, old: jnp.where(sound, new, old), learned, state)
+        failed = (~sound).astype(jnp.int32)
         state = dataclasses.replace(
             state,
             update=state.update + 1,
@@ -72,14 +60,93 @@ def make_update(config: Config) -> Callable[[TrainState, Sequence], tuple[TrainS
             skipped_in_a_row=(state.skipped_in_a_row + 1) * failed,
         )
         metrics |= {
-            "train/loss": total,
-            "train/gradient_norm": norm,
             "train/skipped": state.skipped.astype(jnp.float32),
             "train/skipped_in_a_row": state.skipped_in_a_row.astype(jnp.float32),
         }
         return state, metrics
 
     return jax.jit(update, donate_argnums=0)
+
+
+class Dreamt(eqx.Module):
+    """What further gradient steps of the behaviour go on from; no gradient runs through it."""
+
+    latents: Latent  # (B, T+1, ...) posteriors of the world that learns
+    dreamt: Latent | Stack  # of the dream, which is that of the average if there is one
+
+
+def _together(
+    state: TrainState, batch: Sequence, config: Config, *, key: PRNGKeyArray
+) -> tuple[TrainState, Dreamt, Metrics]:
+    """One gradient step of simulator and behaviour."""
+    loss = jax.value_and_grad(total_loss, has_aux=True)
+    (total, (statistics, paths, dreamt, metrics)), gradient = loss(
+        state.agent, state.average, state.slow_critics, state.statistics, state.paths, batch,
+        config, update=state.update, key=key,
+    )  # fmt: skip
+    of_world, of_behaviour = state.optimizer
+    world, of_world = _moved_by(gradient.world, of_world, state.agent.world, config)
+    behaviour, of_behaviour = _moved_by(
+        gradient.behaviour, of_behaviour, state.agent.behaviour, config
+    )
+    metrics |= {"train/loss": total, "train/gradient_norm": optax.tree.norm(cast(Any, gradient))}
+    learned = dataclasses.replace(
+        state,
+        agent=Agent(world, behaviour),
+        slow_critics=moved(state.slow_critics, behaviour.critics, config.behaviour.slow_rate),
+        statistics=statistics,
+        paths=paths,
+        optimizer=(of_world, of_behaviour),
+    )
+    return learned, dreamt, metrics
+
+
+def _behaviour_alone(
+    state: TrainState, batch: Sequence, dreamt: Dreamt, config: Config, *, key: PRNGKeyArray
+) -> tuple[TrainState, tuple[Float[Array, ""], Metrics]]:
+    """One more gradient step of the behaviour, in the same simulator and on the same batch; its
+    loss plus its gradient's norm, which is finite if both are, and what the log shows."""
+    world = state.acting.world
+
+    def loss(behaviour: Behaviour):
+        dream, chosen, slow_critics = in_precision(
+            (world, behaviour, state.slow_critics), jnp.dtype(config.precision)
+        )
+        found, statistics, paths, shown = behaviour_losses(
+            dream, chosen, slow_critics, state.statistics, state.paths, batch, dreamt.latents,
+            dreamt.dreamt, config.behaviour, key=key,
+        )  # fmt: skip
+        scales = _behaviour_scales(config)
+        return _total(found, scales), (statistics, paths, _named("behaviour", found, shown))
+
+    (total, (statistics, paths, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(
+        state.agent.behaviour
+    )
+    of_world, of_behaviour = state.optimizer
+    behaviour, of_behaviour = _moved_by(gradient, of_behaviour, state.agent.behaviour, config)
+    learned = dataclasses.replace(
+        state,
+        agent=Agent(state.agent.world, behaviour),
+        slow_critics=moved(state.slow_critics, behaviour.critics, config.behaviour.slow_rate),
+        statistics=statistics,
+        paths=paths,
+        optimizer=(of_world, of_behaviour),
+    )
+    return learned, (total + optax.tree.norm(cast(Any, gradient)), metrics)
+
+
+def _moved_by(
+    gradient: T, opt_state: optax.OptState, part: T, config: Config
+) -> tuple[T, optax.OptState]:
+    """A world or a behaviour after a gradient, and its optimiser."""
+    # optax's types do not know modules
+    chain: Any = optimizer(config)
+    steps, opt_state = chain.update(gradient, opt_state, part)
+    if isinstance(part, Hierarchy):
+        steps = slowed(steps, levels_of, config.jump.rate)
+    elif not isinstance(part, World):
+        steps = slowed(steps, lambda behaviour: behaviour.actors, config.behaviour.actor_rate)
+    return jax.tree.map(jnp.add, part, steps), opt_state
 
 
 def moved(average: T, towards: T, rate: float | Float[Array, ""]) -> T:
@@ -92,13 +159,15 @@ def total_loss(
     average: Agent | None,
     slow_critics: tuple[Head, ...],
     statistics: Any,
+    paths: Paths | None,
     batch: Sequence,
     config: Config,
     *,
     update: Int[Array, ""],
     key: PRNGKeyArray,
-) -> tuple[Float[Array, ""], tuple[Any, Metrics]]:
-    """The weighted sum of all losses of a batch, the new statistics, and the metrics.
+) -> tuple[Float[Array, ""], tuple[Any, Paths | None, Dreamt, Metrics]]:
+    """The weighted sum of all losses of a batch, the new statistics and paths, what further steps
+    go on from, and the metrics.
 
     Imagination runs in the average's world, if there is an average.
     """
@@ -108,26 +177,33 @@ def total_loss(
     posterior_key, average_key, imagine_key = jr.split(key, 3)
 
     losses, latents, seen = batch_losses(world, batch, config, update=update, key=posterior_key)
-    scales = world_scales(config)
-    metrics = {f"world/{name}": loss.mean() for name, loss in losses.items()}
-    metrics |= {f"world/{name}": value.mean() for name, value in seen.items()}
-
+    metrics = _named("world", losses, seen)
     dream, dreamt = world if average is None else average.world, latents
     if average is not None or config.levels > 1:
         keys = jr.split(average_key, len(batch.mask))
         observe = lambda sequence, key: dream.start(sequence, key=key)
         dreamt = jax.lax.stop_gradient(jax.vmap(observe)(batch, keys))
-    found, statistics, shown = behaviour_losses(
-        dream, behaviour, slow_critics, statistics, batch, latents, dreamt, config.behaviour,
-        key=imagine_key,
+    found, statistics, paths, shown = behaviour_losses(
+        dream, behaviour, slow_critics, statistics, paths, batch, latents, dreamt,
+        config.behaviour, key=imagine_key,
     )  # fmt: skip
-    losses |= found
-    scales |= (hierarchical_losses if config.levels > 1 else flat).scales(config.behaviour)
+    total = _total(losses | found, world_scales(config) | _behaviour_scales(config))
+    metrics |= _named("behaviour", found, shown)
+    kept = jax.lax.stop_gradient(Dreamt(latents, dreamt))
+    return total, (statistics, paths, kept, metrics)
+
+
+def _behaviour_scales(config: Config) -> dict[str, float]:
+    return (hierarchical_losses if config.levels > 1 else flat).scales(config.behaviour)
+
+
+def _total(losses: dict[str, Float[Array, "..."]], scales: dict[str, float]) -> Float[Array, ""]:
     assert scales.keys() == losses.keys(), (scales.keys(), losses.keys())
-    total = sum((scales[name] * loss.mean() for name, loss in losses.items()), jnp.float32(0.0))
-    metrics |= {f"behaviour/{name}": loss.mean() for name, loss in found.items()}
-    metrics |= {f"behaviour/{name}": value for name, value in shown.items()}
-    return total, (statistics, metrics)
+    return sum((scales[name] * loss.mean() for name, loss in losses.items()), jnp.float32(0.0))
+
+
+def _named(room: str, *found: dict[str, Float[Array, "..."]]) -> Metrics:
+    return {f"{room}/{name}": value.mean() for part in found for name, value in part.items()}
 
 
 def behaviour_losses(
@@ -135,32 +211,28 @@ def behaviour_losses(
     behaviour: Behaviour,
     slow_critics: tuple[Head, ...],
     statistics: Any,
+    paths: Paths | None,
     batch: Sequence,
     latents: Latent,
     dreamt: Latent | Stack,
     config: BehaviourConfig,
     *,
     key: PRNGKeyArray,
-) -> tuple[dict[str, Float[Array, "..."]], Any, Metrics]:
-    """Losses of whichever kind of behaviour it is, the new statistics, and what the log shows.
+) -> tuple[dict[str, Float[Array, "..."]], Any, Paths | None, Metrics]:
+    """Losses of whichever kind of behaviour it is, the new statistics, where its paths stand, and
+    what the log shows.
 
     `latents` are the posteriors of the world that learns, `dreamt` those of the `dream`.
     """
     if isinstance(behaviour, ManagerWorker):
         assert isinstance(dreamt, Stack)
         of_manager, of_worker = slow_critics
-        return hierarchical_losses.hierarchical_losses(
+        losses, statistics, shown = hierarchical_losses.hierarchical_losses(
             dream, behaviour, (of_manager, of_worker), statistics, batch, dreamt, config, key=key
         )
+        return losses, statistics, paths, shown
     (slow_critic,) = slow_critics
     return flat.flat_losses(
-        dream, behaviour, slow_critic, statistics, batch, latents, cast(Latent, dreamt), config,
-        key=key,
+        dream, behaviour, slow_critic, statistics, paths, batch, latents, cast(Latent, dreamt),
+        config, key=key,
     )  # fmt: skip
-
-
-def in_precision(tree: T, dtype: jnp.dtype) -> T:
-    """A copy whose floats have this dtype; their gradients return in the original's."""
-    return jax.tree.map(
-        lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree
-    )

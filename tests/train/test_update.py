@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
+from dreamer_h.behaviour.paths import Paths
 from dreamer_h.config import BehaviourConfig, Config, OptimizerConfig
 from dreamer_h.nn.statistics import ReturnScale
 from dreamer_h.presets import preset
@@ -175,6 +176,30 @@ def test_the_average_is_still_where_an_update_is_skipped(averaged):
     chex.assert_trees_all_equal(state.average, before)
 
 
+def test_further_steps_of_the_behaviour_leave_the_simulator_as_it_is_and_move_paths_on():
+    found = []
+    for steps in (1, 3):
+        behaviour = dataclasses.replace(
+            CONFIG.behaviour, paths=4, path_length=6, steps=steps, replay_value_scale=0.0
+        )
+        config = dataclasses.replace(CONFIG, behaviour=behaviour)
+        update, state = make_update(config), fresh(config)
+        # paths begin anew, since none has begun
+        state = dataclasses.replace(state, paths=Paths.init(state.agent.world, 4))
+        for i in range(2):
+            state, metrics = update(state, tiny.batch(i))
+            assert all(np.isfinite(value) and value.shape == () for value in metrics.values())
+        assert np.isfinite(jax.tree.leaves(state.paths.latent)[0]).all()
+        found.append(jax.tree.map(np.asarray, state))
+    once, thrice = found
+    chex.assert_trees_all_equal(once.agent.world, thrice.agent.world)
+    assert not np.array_equal(once.paths.latent.deter, thrice.paths.latent.deter)
+    changed = jax.tree.map(
+        lambda a, b: not np.array_equal(a, b), once.agent.behaviour, thrice.agent.behaviour
+    )
+    assert all(jax.tree.leaves(changed))
+
+
 def test_metrics_are_finite_float32_scalars_named_by_their_room(traced):
     _, metrics = run(traced, 2)
     for name, value in metrics[1].items():
@@ -257,9 +282,9 @@ def slopes():
     def weighted(moved, statistics, batch, weights, key):
         agent, slow_critics = moved
         _, aux = total_loss(
-            agent, None, slow_critics, statistics, batch, config, update=jnp.int32(0), key=key
+            agent, None, slow_critics, statistics, None, batch, config, update=jnp.int32(0), key=key
         )
-        return sum(weights[name] * aux[1][name] for name in weights), aux
+        return sum(weights[name] * aux[-1][name] for name in weights), aux
 
     compiled = jax.jit(jax.grad(weighted, has_aux=True))
     state = fresh()
@@ -297,10 +322,10 @@ def test_policies_are_trained_in_the_world_of_the_average_which_learns_nothing_f
     names = ("behaviour/policy", "world/recon", "world/dyn")
 
     def losses(agent, average):
-        _, (_, metrics) = total_loss(
-            agent, average, state.slow_critics, state.statistics, batch, AVERAGED,
+        *_, metrics = total_loss(
+            agent, average, state.slow_critics, state.statistics, None, batch, AVERAGED,
             update=state.update, key=key,
-        )  # fmt: skip
+        )[1]  # fmt: skip
         return jnp.stack([metrics[name] for name in names])
 
     compiled = jax.jit(losses)
@@ -338,8 +363,8 @@ def test_padding_changes_no_loss_no_gradient_and_no_statistic(slopes):
         reward=jnp.where(batch.mask, batch.reward, 30.0),
         action=jnp.where(batch.mask[:, 1:, None], batch.action, -1.0),
     )
-    found, (statistics, metrics) = slopes(batch, *LOSSES)
-    again, (other_statistics, other_metrics) = slopes(other, *LOSSES)
+    found, (statistics, _, _, metrics) = slopes(batch, *LOSSES)
+    again, (other_statistics, _, _, other_metrics) = slopes(other, *LOSSES)
     chex.assert_trees_all_equal(statistics, other_statistics)
     for name in LOSSES:
         assert float(metrics[name]) == float(other_metrics[name]), name
@@ -349,7 +374,7 @@ def test_padding_changes_no_loss_no_gradient_and_no_statistic(slopes):
 def test_the_reward_of_the_first_observation_changes_no_loss(slopes):
     batch = tiny.batch()
     other = dataclasses.replace(batch, reward=batch.reward.at[:, 0].set(1e3))
-    metrics, again = slopes(batch)[1][1], slopes(other)[1][1]
+    metrics, again = slopes(batch)[1][-1], slopes(other)[1][-1]
     for name in LOSSES:
         assert float(metrics[name]) == float(again[name]), name
 

@@ -1,0 +1,72 @@
+"""Imagined paths that go on from one gradient step to the next, as episodes do.
+
+Short rollouts from replayed states alone show a policy where others have been; going on where they
+ended shows it where it gets by itself.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from dreamer_h.types import Latent
+from dreamer_h.world.world import World
+
+
+class Paths(eqx.Module):
+    """Where P imagined paths stand."""
+
+    latent: Latent  # (P, ...)
+    over: Bool[Array, " P"]  # cannot go on
+
+    @classmethod
+    def init(cls, world: World, count: int) -> "Paths":
+        """None has begun."""
+        nowhere = jax.tree.map(
+            lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), world.initial()
+        )
+        return cls(nowhere, jnp.ones(count, bool))
+
+    def begun(
+        self, seen: Latent, real: Bool[Array, " N"], share: float, *, key: PRNGKeyArray
+    ) -> tuple[Latent, Bool[Array, " P"]]:
+        """Where they go on from, and whether that is a state at all.
+
+        Those that are over, and a `share` of the others, begin anew at one of `seen` (N, ...) that
+        is real, where there is any.
+        """
+        choose_key, anew_key = jr.split(key)
+        count = len(self.over)
+        chosen = jr.choice(choose_key, len(real), (count,), p=real / jnp.maximum(real.sum(), 1))
+        anew = self.over | (jr.uniform(anew_key, (count,)) < share)
+        start = jax.tree.map(
+            lambda new, old: jnp.where(anew.reshape(-1, *[1] * (old.ndim - 1)), new[chosen], old),
+            seen,
+            self.latent,
+        )
+        return start, real[chosen] | ~anew
+
+    def after(
+        self,
+        last: Latent,
+        discount: Float[Array, "H P"],
+        real: Bool[Array, " P"],
+        horizon: float,
+        *,
+        key: PRNGKeyArray,
+    ) -> "Paths":
+        """Where they stand now; ended as often as the simulator says, which counts the discount in.
+        A state that is not finite is no place to go on from."""
+        survived = jnp.prod(discount / (1.0 - 1.0 / horizon), axis=0)
+        finite = [
+            jnp.isfinite(leaf).reshape(len(real), -1).all(-1) for leaf in jax.tree.leaves(last)
+        ]
+        whole = jnp.stack(finite).all(0)
+        over = ~real | ~whole | (jr.uniform(key, real.shape) >= survived)
+        kept = jax.tree.map(
+            lambda new, old: jnp.where(whole.reshape(-1, *[1] * (new.ndim - 1)), new, old),
+            last,
+            self.latent,
+        )
+        return jax.lax.stop_gradient(Paths(kept, over))
