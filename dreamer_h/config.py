@@ -138,8 +138,8 @@ class BehaviourConfig:
     imagine_length: int = 15
     """Imagined agent steps H of a gradient step."""
     paths: int = 0
-    """Imagined paths of a flat agent, which go on where they ended in the gradient step before; 0
-    is one from every replayed state, begun anew each time."""
+    """Imagined paths, which go on where they ended in the gradient step before; 0 is one from every
+    replayed state, begun anew each time."""
     path_length: int = 500
     """Agent steps, in the mean, until such a path begins anew at a replayed state."""
     steps: int = 1

@@ -1,7 +1,5 @@
 """What an actor and a critic learn from a batch, where there are no levels."""
 
-from typing import cast
-
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -13,7 +11,7 @@ from dreamer_h.behaviour.actor_critic import (
     imagine,
     replay_value_loss,
 )
-from dreamer_h.behaviour.paths import Paths
+from dreamer_h.behaviour.paths import Beginnings, Paths
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.nn.statistics import Statistics
 from dreamer_h.types import Latent, Sequence
@@ -52,11 +50,13 @@ def flat_losses(
     )
     # a start in the padding, or after an end, is no state: nothing is learned from it
     real = (batch.mask & ~batch.is_terminal)[:, 1:].reshape(-1)
+    begun = Beginnings.all_of(start, real)
     if paths is not None:
         share = config.imagine_length / config.path_length
-        start, real = paths.begun(start, real, share, key=begin_key)
+        begun = paths.begun(start, real, share, key=begin_key)
+    real = begun.real
     rollout, last, discount = imagine(
-        dream, behaviour, start, config.imagine_length,
+        dream, behaviour, begun.state, config.imagine_length,
         gradient=config.gradient, lambda_=config.lambda_, key=key,
     )  # fmt: skip
     return_scale = statistics.return_scale.update(jax.lax.stop_gradient(rollout.returns), real)
@@ -73,7 +73,7 @@ def flat_losses(
         bootstrap = jnp.concatenate([jnp.zeros_like(bootstrap[:, :1]), bootstrap], axis=1)
     else:  # few of them begin here
         bootstrap = behaviour.value(dreamt.features).mean
-        paths = paths.after(cast(Latent, last), discount, real, config.horizon, key=end_key)
+        paths = paths.after(last, discount, real, config.horizon, key=end_key)
     losses["replay_value"] = jax.vmap(
         lambda latent, sequence, bootstrap: replay_value_loss(
             behaviour, slow_critic, latent, sequence, bootstrap, config

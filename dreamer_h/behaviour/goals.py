@@ -8,7 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from dreamer_h.behaviour.manager import Plan
-from dreamer_h.behaviour.worker import Segment
+from dreamer_h.behaviour.worker import Post, Segment
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.types import Latent, merged
 from dreamer_h.world.hierarchy import Hierarchy
@@ -22,8 +22,8 @@ def practised(
     *,
     key: PRNGKeyArray,
 ) -> Float[Array, "B V"]:
-    """A subgoal for each of B real anchors: of the manager, or where it `reached` a segment later,
-    which is not `known` of all; of the rest, one that another was reached from."""
+    """A subgoal for each of B posts: of the manager, or where the same was `reached` a segment
+    later, which is not `known` of all; of the rest, one that another was reached from."""
     kind_key, other_key = jr.split(key)
     draw = jr.uniform(kind_key, known.shape)
     hindsight = known & (draw >= config.own_goals)
@@ -41,4 +41,4 @@ def waypoints_of(world: Hierarchy, plan: Plan, count: int, *, key: PRNGKeyArray)
     chosen = jr.permutation(key, (jumps - 1) * paths)[:count] + paths
     some = lambda tree: jax.tree.map(lambda leaf: leaf[chosen], merged(tree))
     standing = cast(Latent, some(plan.standing))
-    return Segment(world.ground_at(standing), standing, some(plan.goal))
+    return Segment(Post(world.ground_at(standing), standing), some(plan.goal))

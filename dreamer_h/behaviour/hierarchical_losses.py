@@ -13,13 +13,14 @@ from dreamer_h.behaviour.actor_critic import imagination_losses, value_loss
 from dreamer_h.behaviour.goals import practised, waypoints_of
 from dreamer_h.behaviour.hierarchical import ManagerWorker, anchors_of
 from dreamer_h.behaviour.manager import Manager, Plan, choice_of, manager_losses, plan
+from dreamer_h.behaviour.paths import Beginnings, Paths
 from dreamer_h.behaviour.returns import lambda_return
 from dreamer_h.behaviour.subgoal import spread_of
-from dreamer_h.behaviour.worker import Attempt, Segment, attempt
+from dreamer_h.behaviour.worker import Attempt, Post, Segment, attempt
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.nn import fsq
 from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, Statistics
-from dreamer_h.types import Latent, Sequence, Stack, merged
+from dreamer_h.types import Sequence, Stack, merged
 from dreamer_h.world.heads import Head
 from dreamer_h.world.hierarchy import Hierarchy
 from dreamer_h.world.outcome import Outcome
@@ -46,8 +47,7 @@ class HierarchyStatistics(eqx.Module):
 class Replayed(eqx.Module):
     """The N segments of each of B replayed windows, side by side (B N, ...)."""
 
-    ground: Latent  # where they begin: level 0
-    standing: Latent  # and level 1
+    post: Post  # where they begin
     reached: Float[Array, "M V"]  # the likeliest anchor where they ended
     did: Float[Array, "M K C"]  # the choice that the actions come to
     real: Bool[Array, " M"]  # began before the end
@@ -63,8 +63,9 @@ class Replayed(eqx.Module):
         real = (batch.mask & ~batch.is_terminal)[:, :-1:stride].reshape(-1)
         return stop(
             cls(
-                ground=jax.tree.map(lambda leaf: merged(leaf[:, :-1:stride]), seen.ground),
-                standing=standing,
+                post=Post(
+                    jax.tree.map(lambda leaf: merged(leaf[:, :-1:stride]), seen.ground), standing
+                ),
                 reached=merged(anchors_of(world, seen)[:, stride::stride]),
                 did=choice_of(fsq.index(jump.macro.encode(chunk, standing.obs))),
                 real=real,
@@ -85,40 +86,60 @@ def hierarchical_losses(
     behaviour: ManagerWorker,
     slow_critics: tuple[Head, Head],
     statistics: HierarchyStatistics,
+    paths: Paths | None,
     batch: Sequence,
     seen: Stack,
     config: BehaviourConfig,
     *,
     key: PRNGKeyArray,
-) -> tuple[Losses, HierarchyStatistics, Metrics]:
+) -> tuple[Losses, HierarchyStatistics, Paths | None, Metrics]:
     """Losses of manager and worker on a batch whose posteriors in the dreamt world are `seen`
-    (B, T+1, ...), the new statistics, and what the log shows. Nothing of it reaches the world."""
+    (B, T+1, ...), the new statistics, where imagined paths stand, and what the log shows. Nothing
+    of it reaches the world.
+
+    Manager and worker set out along `paths`, or anew from every replayed segment."""
     manager, (slow_manager, slow_worker) = behaviour.manager, slow_critics
-    plan_key, goal_key, way_key, segment_key = jr.split(key, 4)
+    begin_key, plan_key, goal_key, way_key, segment_key, end_key = jr.split(key, 6)
     replayed = Replayed.of(dream, batch, seen)
+    begun = Beginnings.all_of(replayed.post, replayed.real)
+    if paths is not None:
+        share = dream.strides[0] / config.path_length
+        begun = paths.begun(replayed.post, replayed.real, share, key=begin_key)
     dreamt = plan(
-        dream, manager, replayed.standing, config.manager_jumps,
+        dream, manager, begun.state.standing, config.manager_jumps,
         lambda_=config.lambda_, reliant=config.reliant, key=plan_key,
     )  # fmt: skip
     losses, of_manager, metrics = _managed(
-        manager, slow_manager, statistics.manager, replayed, dreamt, config
+        manager, slow_manager, statistics.manager, replayed, dreamt, begun.real, config
     )
+    promised = dreamt.returns[0]
+    if paths is not None:  # few of them begin here
+        promised = stop(manager.value(replayed.post.standing.features).mean)
     losses["replay_value"] = _replay_value(
-        manager, slow_manager, replayed, batch, dreamt.returns[0], dream.strides[0], config
+        manager, slow_manager, replayed, batch, promised, dream.strides[0], config
     )
 
-    goal = practised(dreamt.goal[0], replayed.reached, replayed.known, config, key=goal_key)
-    segment = Segment(replayed.ground, replayed.standing, goal)
+    reached, known = replayed.reached[begun.chosen], replayed.known[begun.chosen] & begun.anew
+    goal = practised(dreamt.goal[0], reached, known, config, key=goal_key)
     way = waypoints_of(dream, dreamt, config.worker_waypoints, key=way_key)
-    segment = jax.tree.map(lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), segment, way)
-    real = jnp.concatenate([replayed.real, jnp.ones(len(way.goal), bool)])
+    segment = jax.tree.map(
+        lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), Segment(begun.state, goal), way
+    )
+    real = jnp.concatenate([begun.real, jnp.ones(len(way.goal), bool)])
     spread = None if seen.ground.obs is None else spread_of(merged(seen.ground.obs))
     worked, of_worker, shown, tried = _worked(
         dream, behaviour, slow_worker, statistics.worker, segment, real, spread, config, segment_key
     )
+    if paths is not None:
+        count = len(begun.real)
+        last, discount = (
+            jax.tree.map(lambda leaf: leaf[:count], tried.post),
+            tried.discount[:, :count],
+        )
+        paths = paths.after(last, discount, begun.real, config.horizon, key=end_key)
 
     attained = (tried.after < config.attained).astype(jnp.float32)
-    told = manager.reliability(cast(Array, segment.standing.obs), segment.goal)
+    told = manager.reliability(cast(Array, segment.post.standing.obs), segment.goal)
     losses["reliability"] = jnp.where(real, told.loss(attained), 0.0)
     metrics["brier"] = jnp.square(told.mean - attained).mean()
     shown["attained"] = attained.mean()
@@ -128,7 +149,7 @@ def hierarchical_losses(
         | {f"worker/{k}": v for k, v in second.items()}
     )
     learned = HierarchyStatistics(of_manager, of_worker)
-    return both(losses, worked), learned, both(metrics, shown)
+    return both(losses, worked), learned, paths, both(metrics, shown)
 
 
 def _managed(
@@ -137,15 +158,16 @@ def _managed(
     statistics: Statistics,
     replayed: Replayed,
     dreamt: Plan,
+    real: Bool[Array, " B"],
     config: BehaviourConfig,
 ) -> tuple[Losses, Statistics, Metrics]:
     """The manager on its own jumps, and its prior on what replayed segments did."""
     scale, held = statistics.return_scale, statistics.entropy_weight
-    scale = scale.update(dreamt.returns, replayed.real)
+    scale = scale.update(dreamt.returns, real)
     losses, shown = manager_losses(manager, slow_critic, dreamt, scale.scale, held.weight, config)
-    losses = {name: jnp.where(replayed.real, loss, 0.0) for name, loss in losses.items()}
-    held = held.update(-stop(shown["prior_nats"]), replayed.real)
-    usual = manager.usual(cast(Array, replayed.standing.obs))
+    losses = {name: jnp.where(real, loss, 0.0) for name, loss in losses.items()}
+    held = held.update(-stop(shown["prior_nats"]), real)
+    usual = manager.usual(cast(Array, replayed.post.standing.obs))
     nats = -(usual.log_probs * replayed.did).sum((-2, -1))
     losses["prior"] = jnp.where(replayed.known, nats, 0.0)
     metrics = {name: value.mean() for name, value in shown.items()}
@@ -207,7 +229,7 @@ def _replay_value(
         turned(outcome.reward), turned(outcome.continue_), turned(following),
         turned(config.lambda_ * goes_on),
     )  # fmt: skip
-    features = replayed.standing.features.reshape(*bootstrap.shape, -1)
+    features = replayed.post.standing.features.reshape(*bootstrap.shape, -1)
     loss = value_loss(manager.value(features), slow_critic, features, turned(returns), config)
     return jnp.where(usable, loss, 0.0)
 

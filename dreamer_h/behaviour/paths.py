@@ -4,34 +4,33 @@ Short rollouts from replayed states alone show a policy where others have been; 
 ended shows it where it gets by itself.
 """
 
+from typing import Any, Generic, TypeVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from dreamer_h.types import Latent
-from dreamer_h.world.world import World
+T = TypeVar("T")
 
 
 class Paths(eqx.Module):
     """Where P imagined paths stand."""
 
-    latent: Latent  # (P, ...)
+    state: Any  # (P, ...) of whatever the simulator goes on from
     over: Bool[Array, " P"]  # cannot go on
 
     @classmethod
-    def init(cls, world: World, count: int) -> "Paths":
-        """None has begun."""
-        nowhere = jax.tree.map(
-            lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), world.initial()
-        )
+    def init(cls, like: Any, count: int) -> "Paths":
+        """None has begun; `like` is a state of one."""
+        nowhere = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), like)
         return cls(nowhere, jnp.ones(count, bool))
 
     def begun(
-        self, seen: Latent, real: Bool[Array, " N"], share: float, *, key: PRNGKeyArray
-    ) -> tuple[Latent, Bool[Array, " P"]]:
-        """Where they go on from, and whether that is a state at all.
+        self, seen: T, real: Bool[Array, " N"], share: float, *, key: PRNGKeyArray
+    ) -> "Beginnings[T]":
+        """Where they go on from.
 
         Those that are over, and a `share` of the others, begin anew at one of `seen` (N, ...) that
         is real, where there is any.
@@ -43,13 +42,13 @@ class Paths(eqx.Module):
         start = jax.tree.map(
             lambda new, old: jnp.where(anew.reshape(-1, *[1] * (old.ndim - 1)), new[chosen], old),
             seen,
-            self.latent,
+            self.state,
         )
-        return start, real[chosen] | ~anew
+        return Beginnings(start, real[chosen] | ~anew, chosen, anew)
 
     def after(
         self,
-        last: Latent,
+        last: Any,
         discount: Float[Array, "H P"],
         real: Bool[Array, " P"],
         horizon: float,
@@ -67,6 +66,20 @@ class Paths(eqx.Module):
         kept = jax.tree.map(
             lambda new, old: jnp.where(whole.reshape(-1, *[1] * (new.ndim - 1)), new, old),
             last,
-            self.latent,
+            self.state,
         )
         return jax.lax.stop_gradient(Paths(kept, over))
+
+
+class Beginnings(eqx.Module, Generic[T]):
+    """What P imagined paths begin at in one gradient step."""
+
+    state: T  # (P, ...)
+    real: Bool[Array, " P"]  # nothing is learned from the others
+    chosen: Int[Array, " P"]  # of what was seen
+    anew: Bool[Array, " P"]  # and whether they begin there
+
+    @classmethod
+    def all_of(cls, seen: T, real: Bool[Array, " N"]) -> "Beginnings[T]":
+        """One path from each that was seen."""
+        return cls(seen, real, jnp.arange(len(real)), jnp.ones_like(real))

@@ -14,26 +14,38 @@ from dreamer_h.behaviour.returns import lambda_return, survival
 from dreamer_h.behaviour.subgoal import aimed, distance
 from dreamer_h.nn.distributions import BoundedNormal, TwoHot
 from dreamer_h.nn.recurrent import frugal
-from dreamer_h.types import Latent
+from dreamer_h.types import Latent, Stack
 from dreamer_h.world.hierarchy import Hierarchy
 from dreamer_h.world.jump import anchor_vector
 
 stop = jax.lax.stop_gradient
 
 
-class Segment(eqx.Module):
-    """Where a worker is sent from: level 0, what level 1 stands on there, and the subgoal."""
+class Post(eqx.Module):
+    """Where a segment may begin: level 0, and what level 1 stands on there."""
 
     ground: Latent  # (B, ...)
     standing: Latent  # (B, ...)
+
+    @classmethod
+    def at(cls, stack: Stack) -> "Post":
+        return cls(stack.ground, stack.above[0])
+
+
+class Segment(eqx.Module):
+    """Where a worker is sent from, and the subgoal."""
+
+    post: Post
     goal: Float[Array, "B V"]
 
 
 class Attempt(eqx.Module):
-    """How far from the subgoals B segments began and ended."""
+    """How B segments went."""
 
-    before: Float[Array, " B"]
-    after: Float[Array, " B"]
+    before: Float[Array, " B"]  # distance from the subgoal where they began
+    after: Float[Array, " B"]  # and where they ended
+    post: Post  # there
+    discount: Float[Array, "K B"]  # probability to go on, times the discount, of each step
 
 
 def attempt(
@@ -71,21 +83,22 @@ def attempt(
         return following, (features, action, following)
 
     inputs = (jnp.arange(stride), jr.split(roll_key, stride))
-    last, (features, action, path) = jax.lax.scan(frugal(step), segment.ground, inputs)
+    last, (features, action, path) = jax.lax.scan(frugal(step), segment.post.ground, inputs)
     reward = world.base.reward_of(path.features).mean
     discount = world.base.continue_of(path.features).mean
     goal = jnp.broadcast_to(segment.goal, (stride, *segment.goal.shape))
     away = distance(world, path, goal, spread)
-    first = distance(world, segment.ground, segment.goal, spread)
+    first = distance(world, segment.post.ground, segment.goal, spread)
     progress = jnp.concatenate([first[None], away[:-1]]) - away
 
-    end = manager.value(_stood_after(world, segment.standing, action, last, end_key).features).mean
+    stood = _stood_after(world, segment.post.standing, action, last, end_key)
+    end = manager.value(stood.features).mean
     value = TwoHot(critic(features)).mean
     following = jnp.concatenate([value[1:], end[None]])
     returns = lambda_return(reward + goal_weight * progress, discount, following, lambda_)
     weight = survival(discount)
     rollout = Rollout(features, action, reward, value, returns, stop(weight))
-    return rollout, stop(Attempt(first, away[-1]))
+    return rollout, stop(Attempt(first, away[-1], Post(last, stood), discount))
 
 
 def _stood_after(

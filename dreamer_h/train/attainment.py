@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from dreamer_h.behaviour.hierarchical import ManagerWorker, anchors_of
 from dreamer_h.behaviour.subgoal import distance, spread_of
-from dreamer_h.behaviour.worker import Segment, attempt
+from dreamer_h.behaviour.worker import Post, Segment, attempt
 from dreamer_h.train.evaluate import Episode
 from dreamer_h.train.state import Agent
 from dreamer_h.types import Sequence
@@ -66,13 +66,13 @@ def _tried(
     seen = world.start(sequence, key=start_key)
     spread = None if seen.ground.obs is None else spread_of(seen.ground.obs)
     at = lambda tree, places: jax.tree.map(lambda leaf: leaf[places], tree)
-    ground = at(seen.ground, slice(0, -1, stride))
     end = at(seen.ground, slice(stride, None, stride))
     standing = at(seen.above[0], slice(1, None, stride))
+    post = Post(at(seen.ground, slice(0, -1, stride)), standing)
 
     def after(goal, key):
         _, tried = attempt(
-            world, worker, manager, Segment(ground, standing, goal), spread,
+            world, worker, manager, Segment(post, goal), spread,
             goal_weight=jnp.float32(0.0), gradient="reinforce", lambda_=1.0, key=key,
         )  # fmt: skip
         return tried.after

@@ -14,6 +14,7 @@ from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.behaviour.hierarchical_losses import HierarchyStatistics
 from dreamer_h.behaviour.inside import Behaviour
 from dreamer_h.behaviour.paths import Paths
+from dreamer_h.behaviour.worker import Post
 from dreamer_h.config import Config
 from dreamer_h.nn.optimizer import laprop
 from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, Statistics
@@ -40,7 +41,7 @@ class TrainState(eqx.Module):
     average: Agent | None  # moving average of the agent, where there is one
     slow_critics: tuple[Head, ...]
     statistics: Statistics | HierarchyStatistics
-    paths: Paths | None  # where a flat agent's imagined paths stand, if they go on
+    paths: Paths | None  # where imagined paths stand, if they go on
     optimizer: tuple[optax.OptState, optax.OptState]  # of the world and of the behaviour
     seed: UInt32[Array, ""]
     update: Int32[Array, ""]
@@ -96,10 +97,12 @@ def init_statistics(config: Config) -> Statistics | HierarchyStatistics:
 
 
 def init_paths(world: AnyWorld, config: Config) -> Paths | None:
-    """None has begun; a manager's jumps are long enough without."""
-    if not config.behaviour.paths or isinstance(world, Hierarchy):
+    """None has begun."""
+    if not config.behaviour.paths:
         return None
-    return Paths.init(in_precision(world, jnp.dtype(config.precision)), config.behaviour.paths)
+    world = in_precision(world, jnp.dtype(config.precision))
+    like = Post.at(world.initial()) if isinstance(world, Hierarchy) else world.initial()
+    return Paths.init(like, config.behaviour.paths)
 
 
 def in_precision(tree: T, dtype: jnp.dtype) -> T:

@@ -227,10 +227,10 @@ def behaviour_losses(
     if isinstance(behaviour, ManagerWorker):
         assert isinstance(dreamt, Stack)
         of_manager, of_worker = slow_critics
-        losses, statistics, shown = hierarchical_losses.hierarchical_losses(
-            dream, behaviour, (of_manager, of_worker), statistics, batch, dreamt, config, key=key
-        )
-        return losses, statistics, paths, shown
+        return hierarchical_losses.hierarchical_losses(
+            dream, behaviour, (of_manager, of_worker), statistics, paths, batch, dreamt, config,
+            key=key,
+        )  # fmt: skip
     (slow_critic,) = slow_critics
     return flat.flat_losses(
         dream, behaviour, slow_critic, statistics, paths, batch, latents, cast(Latent, dreamt),

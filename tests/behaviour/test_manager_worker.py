@@ -14,11 +14,16 @@ import tiny
 
 from dreamer_h.behaviour.goals import practised, waypoints_of
 from dreamer_h.behaviour.hierarchical import ManagerWorker
-from dreamer_h.behaviour.hierarchical_losses import HierarchyStatistics, hierarchical_losses
+from dreamer_h.behaviour.hierarchical_losses import (
+    HierarchyStatistics,
+    Replayed,
+    hierarchical_losses,
+)
 from dreamer_h.behaviour.inside import followed
 from dreamer_h.behaviour.manager import choice_of, macro_of, plan
+from dreamer_h.behaviour.paths import Paths
 from dreamer_h.behaviour.subgoal import distance, spread_of
-from dreamer_h.behaviour.worker import Segment, attempt
+from dreamer_h.behaviour.worker import Post, Segment, attempt
 from dreamer_h.config import Config, JumpConfig, ReplayConfig
 from dreamer_h.nn import fsq
 from dreamer_h.types import Stack
@@ -105,7 +110,7 @@ def test_the_workers_return_ends_in_the_managers_value(model, seen, weight):
     world, behaviour = model
     ground = jax.tree.map(lambda leaf: leaf[:, 0], seen.ground)
     goal = standing_of(seen).obs[::-1]
-    segment = Segment(ground, standing_of(seen), goal)
+    segment = Segment(Post(ground, standing_of(seen)), goal)
     spread = spread_of(seen.ground.obs.reshape(-1, tiny.OBS))
     run = lambda lambda_: attempt(
         world, behaviour.worker, behaviour.manager, segment, spread,
@@ -180,9 +185,9 @@ def slopes(model, seen):
 
     def weighted(moved, batch, weights):
         world, behaviour, slow = moved
-        found, statistics, metrics = hierarchical_losses(
-            world, behaviour, slow, HierarchyStatistics.init(BEHAVIOUR), batch, seen, BEHAVIOUR,
-            key=jr.key(5, impl="unsafe_rbg"),
+        found, _, _, metrics = hierarchical_losses(
+            world, behaviour, slow, HierarchyStatistics.init(BEHAVIOUR), None, batch, seen,
+            BEHAVIOUR, key=jr.key(5, impl="unsafe_rbg"),
         )  # fmt: skip
         total = sum((weights[name] * loss.mean() for name, loss in found.items()), jnp.float32(0))
         return total, (found, metrics)
@@ -243,6 +248,35 @@ def test_nothing_is_learned_from_padding(slopes):
         np.testing.assert_array_equal(losses[name], others[name], err_msg=name)
 
 
+def test_paths_of_segments_go_on_where_the_worker_ended(model, seen):
+    world, behaviour = model
+    config = dataclasses.replace(BEHAVIOUR, paths=5, path_length=1_000_000, worker_waypoints=2)
+    batch = tiny.batch(size=B, steps=T)
+
+    @jax.jit
+    def learn(paths, key):
+        found, _, paths, metrics = hierarchical_losses(
+            world, behaviour, behaviour.critics, HierarchyStatistics.init(config), paths, batch,
+            seen, config, key=key,
+        )  # fmt: skip
+        return found, paths, metrics
+
+    paths = Paths.init(Post.at(world.initial()), 5)
+    found, first, _ = learn(paths, jr.key(0))
+    assert found["worker/value"].shape == (K, 7) and found["manager/value"].shape[1] == 5
+    assert found["manager/prior"].shape == (B * T // K,)  # of all that was replayed
+    _, second, metrics = learn(first, jr.key(1))
+    assert all(np.isfinite(value) for value in metrics.values())
+    # none ends, and the second segment begins where the first one led
+    begun = first.begun(Replayed.of(world, batch, seen).post, jnp.ones(B * T // K, bool), 0.0,
+                        key=jr.key(2))  # fmt: skip
+    going = ~np.asarray(first.over)
+    assert going.any() and not begun.anew[going].any()
+    for old, now in zip(jax.tree.leaves(first.state), jax.tree.leaves(begun.state), strict=True):
+        np.testing.assert_array_equal(np.asarray(old)[going], np.asarray(now)[going])
+    assert np.any(second.state.ground.deter != first.state.ground.deter)
+
+
 def test_a_new_subgoal_comes_once_a_segment_counted_from_the_start(model, seen):
     world, behaviour = model
     start = jax.tree.map(lambda leaf: leaf[0, -1], seen)  # at a boundary: T is a multiple of K
@@ -266,12 +300,13 @@ def test_subgoals_of_pixels_are_codes():
     batch = tiny.batch(size=B, steps=T, obs=tiny.PIXELS)
     start = jax.vmap(lambda window, key: world.start(window, key=key))
     seen = jax.jit(start)(batch, jr.split(jr.key(0), B))
-    found, _, metrics = jax.jit(
+    found, _, _, metrics = jax.jit(
         lambda seen, batch: hierarchical_losses(
             world,
             behaviour,
             behaviour.critics,
             HierarchyStatistics.init(BEHAVIOUR),
+            None,
             batch,
             seen,
             BEHAVIOUR,

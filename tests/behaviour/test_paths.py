@@ -36,13 +36,15 @@ def going() -> Paths:
 
 def test_none_has_begun_and_all_begin_where_something_was_seen():
     world = tiny.weights(lambda: World(tiny.STATE, tiny.ACTION, tiny.WORLD, key=jr.key(0)))
-    paths = Paths.init(world, P)
-    chex.assert_trees_all_equal_shapes_and_dtypes(paths.latent, latent(range(P)))
+    paths = Paths.init(world.initial(), P)
+    chex.assert_trees_all_equal_shapes_and_dtypes(paths.state, latent(range(P)))
     real = jnp.asarray([False, True, False, True, True, False])
     found = set()
     for seed in range(20):
-        start, good = paths.begun(SEEN, real, 0.0, key=jr.key(seed))
-        assert good.all()
+        begun = paths.begun(SEEN, real, 0.0, key=jr.key(seed))
+        start = begun.state
+        assert begun.real.all() and begun.anew.all()
+        assert numbers(start) == [10.0 + i for i in begun.chosen.tolist()]
         for leaf in jax.tree.leaves(start):  # all of a state, not a mixture
             np.testing.assert_array_equal(leaf.reshape(P, -1)[:, 0], start.deter[:, 0])
         found |= set(numbers(start))
@@ -51,13 +53,13 @@ def test_none_has_begun_and_all_begin_where_something_was_seen():
 
 def test_those_that_are_over_begin_anew_and_so_does_a_share_of_the_others(going):
     real = jnp.ones(N, bool)
-    start, good = going.begun(SEEN, real, 0.0, key=jr.key(0))
-    assert numbers(start) == [0, 1, 2, 3] and good.all()
-    over = Paths(going.latent, jnp.asarray([False, True, False, False]))
-    start, _ = over.begun(SEEN, real, 0.0, key=jr.key(0))
+    begun = going.begun(SEEN, real, 0.0, key=jr.key(0))
+    assert numbers(begun.state) == [0, 1, 2, 3] and begun.real.all() and not begun.anew.any()
+    over = Paths(going.state, jnp.asarray([False, True, False, False]))
+    start = over.begun(SEEN, real, 0.0, key=jr.key(0)).state
     assert numbers(start)[1] >= 10 and [numbers(start)[i] for i in (0, 2, 3)] == [0, 2, 3]
     anew = [
-        np.mean(np.array(numbers(going.begun(SEEN, real, 0.25, key=jr.key(seed))[0])) >= 10)
+        np.mean(np.array(numbers(going.begun(SEEN, real, 0.25, key=jr.key(seed)).state)) >= 10)
         for seed in range(200)
     ]
     assert np.mean(anew) == pytest.approx(0.25, abs=0.05)
@@ -65,10 +67,10 @@ def test_those_that_are_over_begin_anew_and_so_does_a_share_of_the_others(going)
 
 def test_a_batch_without_any_state_begins_nothing(going):
     real = jnp.zeros(N, bool)
-    over = Paths(going.latent, jnp.asarray([True, False, False, True]))
-    start, good = over.begun(SEEN, real, 0.0, key=jr.key(0))
-    assert good.tolist() == [False, True, True, False]
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(start))
+    over = Paths(going.state, jnp.asarray([True, False, False, True]))
+    begun = over.begun(SEEN, real, 0.0, key=jr.key(0))
+    assert begun.real.tolist() == [False, True, True, False]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(begun.state))
 
 
 def test_paths_end_as_often_as_the_simulator_says(going):
@@ -88,4 +90,4 @@ def test_no_path_goes_on_from_what_is_not_finite(going):
     discount = jnp.full((H, P), 1.0 - 1.0 / HORIZON)
     after = going.after(last, discount, jnp.ones(P, bool), HORIZON, key=jr.key(0))
     assert after.over.tolist() == [False, True, False, True]
-    assert numbers(after.latent) == [5.0, 1.0, 7.0, 3.0]
+    assert numbers(after.state) == [5.0, 1.0, 7.0, 3.0]
