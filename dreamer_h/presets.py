@@ -41,8 +41,8 @@ PRESETS: dict[str, Config] = {
     "size400m": _sized(12288, 96),
     # Small and quick on two cores. What differs from DreamerV3 in kind, and why:
     # docs/decisions/001-cpu-preset.md, 004-bits-of-the-code.md,
-    # 006-carried-observations.md, 007-correlated-noise.md, 009-moving-average.md and
-    # 011-no-free-nats.md.
+    # 006-carried-observations.md, 007-correlated-noise.md, 009-moving-average.md,
+    # 011-no-free-nats.md and 014-paths-that-go-on.md.
     "cpu": Config(
         steps=100_000,
         envs=1,
@@ -73,7 +73,10 @@ PRESETS: dict[str, Config] = {
             horizon=100.0,
             entropy=1e-3,
             entropy_rate=1e-3,
-            actor_rate=0.2,
+            paths=64,
+            path_length=150,
+            steps=4,
+            actor_rate=0.3,
             slow_rate=0.05,
         ),
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup=200),
