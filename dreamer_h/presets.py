@@ -12,9 +12,8 @@ from dreamer_h.config import (
     OptimizerConfig,
     ReplayConfig,
     WorldConfig,
-    flatten,
-    with_field,
 )
+from dreamer_h.fields import flatten, with_field
 
 
 def _sized(deter: int, classes: int, **changes: Any) -> Config:

@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 import envs
-from dreamer_h.config import flatten
+from dreamer_h.fields import flatten
 from dreamer_h.files import replacing
 from dreamer_h.guard import EnvironmentFault
 from dreamer_h.horizon import exchange, level_figures, models, overview, speed, transport

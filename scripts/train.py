@@ -17,7 +17,8 @@ import tyro
 from tqdm import tqdm
 
 import envs
-from dreamer_h.config import Config, flatten
+from dreamer_h.config import Config
+from dreamer_h.fields import flatten
 from dreamer_h.files import replacing
 from dreamer_h.horizon.budget import Budget
 from dreamer_h.presets import PRESETS, RECIPES, check_recipe, preset, with_levels

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from dreamer_h.config import Config, flatten, from_flat, with_field
+from dreamer_h.config import Config
+from dreamer_h.fields import flatten, from_flat, with_field
 from dreamer_h.presets import PRESETS, RECIPES, check_recipe, preset, with_settings
 
 

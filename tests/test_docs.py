@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from dreamer_h.config import flatten
+from dreamer_h.fields import flatten
 from dreamer_h.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]

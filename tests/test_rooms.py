@@ -12,6 +12,7 @@ ORDER = [
     "guard",
     "limits",
     "config",
+    "fields",
     "presets",
     "nn",
     "replay",

@@ -10,7 +10,8 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from dreamer_h.config import Config, flatten, from_flat
+from dreamer_h.config import Config
+from dreamer_h.fields import flatten, from_flat
 from dreamer_h.files import replacing
 from dreamer_h.horizon import crossover, network, offline
 from dreamer_h.horizon.budget import Budget, Counted

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 
-from dreamer_h.config import Config, flatten
+from dreamer_h.config import Config
+from dreamer_h.fields import flatten
 from dreamer_h.files import replacing
 from dreamer_h.horizon import crossover, offline
 from dreamer_h.horizon.crossover import Crossover

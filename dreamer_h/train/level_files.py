@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from dreamer_h.config import Config, flatten, from_flat
+from dreamer_h.config import Config
+from dreamer_h.fields import flatten, from_flat
 from dreamer_h.horizon.offline import parted
 from dreamer_h.train import archive
 from dreamer_h.world.hierarchy import AnyWorld, Hierarchy, make_world, on_top, topmost_of

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from dreamer_h.config import Config, from_flat
+from dreamer_h.config import Config
+from dreamer_h.fields import from_flat
 from dreamer_h.replay import storage
 from dreamer_h.replay.ring import Ring
 from dreamer_h.train import archive

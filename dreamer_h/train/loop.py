@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from dreamer_h.config import Config, flatten
+from dreamer_h.config import Config
+from dreamer_h.fields import flatten
 from dreamer_h.files import replacing
 from dreamer_h.horizon import crossover
 from dreamer_h.horizon.crossover import Crossover

@@ -13,7 +13,8 @@ import pytest
 import toy
 
 import envs
-from dreamer_h.config import Config, flatten, with_field
+from dreamer_h.config import Config
+from dreamer_h.fields import flatten, with_field
 from dreamer_h.presets import preset, with_levels
 from dreamer_h.train.archive import read_manifest
 from dreamer_h.train.checkpoint import Checkpoints

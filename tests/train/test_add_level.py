@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import toy
 
-from dreamer_h.config import flatten
+from dreamer_h.fields import flatten
 from dreamer_h.train import level_files
 from dreamer_h.train.add_level import add_level, with_one_more
 from dreamer_h.train.load import load_agent

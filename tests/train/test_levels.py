@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import toy
 
-from dreamer_h.config import flatten
+from dreamer_h.fields import flatten
 from dreamer_h.train.evaluate import Episode
 from dreamer_h.train.load import load_agent
 from dreamer_h.train.openloop import open_loop

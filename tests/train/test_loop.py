@@ -7,7 +7,7 @@ import pytest
 import toy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dreamer_h.config import flatten
+from dreamer_h.fields import flatten
 from dreamer_h.train import loop
 from dreamer_h.train.archive import read_manifest
 from dreamer_h.train.checkpoint import Checkpoints
