@@ -157,7 +157,9 @@ class BehaviourConfig:
     entropy_target: float = 0.0
     """Nats a dimension of the action that a tuned weight holds; 0 is a deviation of 0.24."""
     actor_rate: float = 1.0
-    """Step size of the actor, as a share of everything else's."""
+    """Step size of the actor, as a share of the simulator's."""
+    critic_rate: float = 1.0
+    """Step size of the critic, as a share of the simulator's."""
     slow_rate: float = 0.02
     """Rate of the slow critic's moving average, per update."""
     slow_scale: float = 1.0

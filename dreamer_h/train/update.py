@@ -146,6 +146,7 @@ def _moved_by(
         steps = slowed(steps, levels_of, config.jump.rate)
     elif not isinstance(part, World):
         steps = slowed(steps, lambda behaviour: behaviour.actors, config.behaviour.actor_rate)
+        steps = slowed(steps, lambda behaviour: behaviour.critics, config.behaviour.critic_rate)
     return jax.tree.map(jnp.add, part, steps), opt_state
 
 

@@ -120,10 +120,11 @@ def test_every_parameter_and_the_slow_critic_learn(traced):
         assert not np.array_equal(old, new), jax.tree_util.keystr(path)
 
 
-def test_the_actor_moves_at_its_share_of_the_step():
+@pytest.mark.parametrize("part, other", [("actor", "critic"), ("critic", "actor")])
+def test_actor_and_critic_move_at_their_shares_of_the_step(part, other):
     moved = []
     for rate in (1.0, 0.25):
-        behaviour = dataclasses.replace(CONFIG.behaviour, actor_rate=rate)
+        behaviour = dataclasses.replace(CONFIG.behaviour, **{f"{part}_rate": rate})
         config = dataclasses.replace(CONFIG, behaviour=behaviour)
         state, update = fresh(config), make_update(config)
         before = jax.tree.map(np.asarray, state.agent)
@@ -132,10 +133,11 @@ def test_the_actor_moves_at_its_share_of_the_step():
             state, optimizer=update(fresh(config), tiny.batch())[0].optimizer
         )
         after, _ = update(state, tiny.batch(1))
-        moved.append(jax.tree.map(lambda a, b: np.asarray(a) - b, after.agent, before))
-    fast, slow = (tree.behaviour.actor for tree in moved)
+        step = jax.tree.map(lambda a, b: np.asarray(a) - b, after.agent, before).behaviour
+        moved.append(step)
+    fast, slow = (getattr(tree, part) for tree in moved)
     chex.assert_trees_all_close(jax.tree.map(lambda x: 0.25 * x, fast), slow, atol=1e-6)
-    chex.assert_trees_all_close(moved[0].behaviour.critic, moved[1].behaviour.critic, atol=1e-6)
+    chex.assert_trees_all_close(getattr(moved[0], other), getattr(moved[1], other), atol=1e-6)
 
 
 def test_the_slow_critic_follows_the_critic_at_its_rate(traced):
