@@ -142,7 +142,10 @@ SHORT = dataclasses.replace(
     checkpoint_every=10_000,
     replay=dataclasses.replace(CPU.replay, ratio=256.0),
     world=dataclasses.replace(CPU.world, deter=64, hidden=32, units=32, selffed=0),
-    behaviour=dataclasses.replace(CPU.behaviour, units=32, imagine_length=8, actor_rate=0.5),
+    # anew from every replayed state: what compiles quickest, and without XLA's help runs quickest
+    behaviour=dataclasses.replace(
+        CPU.behaviour, units=32, imagine_length=8, paths=0, steps=1, actor_rate=0.5, critic_rate=1.0
+    ),
 )
 
 
