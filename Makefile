@@ -15,7 +15,7 @@ setup: .venv/.done
 
 # Trains on cartpole-swingup inside the learned simulator, then evaluates.
 train: setup
-	$(BIN)/python scripts/train.py --task cartpole-swingup --preset cpu --steps 50000 --logdir runs/cartpole
+	$(BIN)/python scripts/train.py --task cartpole-swingup --preset cpu --steps 25000 --logdir runs/cartpole
 
 # memory in huge pages: dreamer_h/train/runtime.py says why
 test test-slow: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1

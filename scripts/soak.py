@@ -17,6 +17,7 @@ import gymnasium as gym
 import numpy as np
 
 from dreamer_h.files import replacing
+from dreamer_h.train.load import load_config
 from dreamer_h.train.runtime import run_script
 from envs.learned import LearnedEnv, LearnedVectorEnv
 
@@ -65,6 +66,7 @@ def main(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.envs < 1 or chosen.steps < READINGS * chosen.envs:
         raise ValueError(f"--envs is {chosen.envs} and --steps {chosen.steps}; too few to read of")
+    config = load_config(Path(chosen.run))
     soak = Soak(chosen.run, chosen.envs)
     each = -(-chosen.steps // (READINGS * chosen.envs))
     began, memory = time.perf_counter(), []
@@ -73,7 +75,8 @@ def main(arguments: list[str]) -> int:
         memory.append(round(resident(), 1))
         print(f"{len(memory) * each * chosen.envs} agent steps: {memory[-1]} MiB", flush=True)
     found = {
-        "run": chosen.run,
+        "task": config.task,
+        "levels": config.levels,
         "envs": chosen.envs,
         "steps": READINGS * each * chosen.envs,
         "seconds": round(time.perf_counter() - began, 1),

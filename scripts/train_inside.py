@@ -25,6 +25,8 @@ from dreamer_h.train.load import load_config
 from dreamer_h.train.runtime import run_script
 from envs.learned import LearnedVectorEnv, to_gymnax
 
+ROLLOUT = 16384  # agent steps between two gradients, of all environments together
+
 Act = Callable[[np.ndarray], np.ndarray]  # observations (N, O) -> actions (N, A), the likeliest
 
 
@@ -35,7 +37,7 @@ def sb3_ppo(chosen: argparse.Namespace) -> tuple[Act, float]:
     from envs.learned.sb3 import to_sb3
 
     env = to_sb3(str(chosen.run), chosen.envs, starts=chosen.starts)
-    rollout = max(1, 16384 // chosen.envs)  # agent steps of each environment
+    rollout = max(1, ROLLOUT // chosen.envs)  # agent steps of each environment
     model = PPO(
         "MlpPolicy", env, seed=chosen.seed, n_steps=rollout, device="cpu",
         batch_size=min(512, rollout * chosen.envs), verbose=1,
@@ -48,7 +50,8 @@ def sb3_ppo(chosen: argparse.Namespace) -> tuple[Act, float]:
 
 
 def rejax_ppo(chosen: argparse.Namespace) -> tuple[Act, float]:
-    """PPO of rejax. Rewards are normalised: its values are clipped around those of before."""
+    """PPO of rejax with the numbers of Stable-Baselines3's, but that rewards are normalised: its
+    values are clipped around those of before."""
     import flax.serialization  # pyright: ignore[reportMissingImports]
     from rejax import PPO  # pyright: ignore[reportMissingImports]
 
@@ -56,8 +59,8 @@ def rejax_ppo(chosen: argparse.Namespace) -> tuple[Act, float]:
     ppo = PPO.create(
         env=env, env_params=env.default_params, skip_initial_evaluation=True,
         total_timesteps=chosen.steps, eval_freq=chosen.steps, num_envs=chosen.envs,
-        num_steps=max(1, 8192 // chosen.envs), num_minibatches=8, num_epochs=4, learning_rate=1e-3,
-        ent_coef=0.0, max_grad_norm=0.5, normalize_rewards=True,
+        num_steps=max(1, ROLLOUT // chosen.envs), num_minibatches=ROLLOUT // 512, num_epochs=10,
+        learning_rate=3e-4, ent_coef=0.0, max_grad_norm=0.5, normalize_rewards=True,
     )  # fmt: skip
     ppo = ppo.replace(eval_callback=lambda *_: None)
     train = jax.jit(lambda key: ppo.train(key)[0]).lower(jr.key(0)).compile()

@@ -90,7 +90,10 @@ def config(*, replay: dict[str, Any] | None = None, **changes) -> Config:
     chosen = {"task": "toy", "steps": 400, "prefill": 48, "eval_every": 0, "checkpoint_every": 100,
               "log_every": 60, "average": 0.8} | changes  # fmt: skip
     return dataclasses.replace(
-        debug, replay=dataclasses.replace(debug.replay, **replay or {}), **chosen
+        debug,
+        replay=dataclasses.replace(debug.replay, **replay or {}),
+        behaviour=dataclasses.replace(debug.behaviour, paths=8, path_length=20, steps=2),
+        **chosen,
     )
 
 
