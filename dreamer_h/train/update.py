@@ -1,4 +1,4 @@
-"""One gradient step on one batch: the world learns, the policy learns inside it."""
+"""One update on one batch: the world learns, the policy learns inside it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -84,19 +84,13 @@ def _together(
         state.agent, state.average, state.slow_critics, state.statistics, state.paths, batch,
         config, update=state.update, key=key,
     )  # fmt: skip
-    of_world, of_behaviour = state.optimizer
-    world, of_world = _moved_by(gradient.world, of_world, state.agent.world, config)
-    behaviour, of_behaviour = _moved_by(
-        gradient.behaviour, of_behaviour, state.agent.behaviour, config
-    )
     metrics |= {"train/loss": total, "train/gradient_norm": optax.tree.norm(cast(Any, gradient))}
+    world, of_world = _moved_by(gradient.world, state.optimizer[0], state.agent.world, config)
+    learned = _with_better_behaviour(state, gradient.behaviour, statistics, paths, config)
     learned = dataclasses.replace(
-        state,
-        agent=Agent(world, behaviour),
-        slow_critics=moved(state.slow_critics, behaviour.critics, config.behaviour.slow_rate),
-        statistics=statistics,
-        paths=paths,
-        optimizer=(of_world, of_behaviour),
+        learned,
+        agent=Agent(world, learned.agent.behaviour),
+        optimizer=(of_world, learned.optimizer[1]),
     )
     return learned, dreamt, metrics
 
@@ -122,9 +116,17 @@ def _behaviour_alone(
     (total, (statistics, paths, metrics)), gradient = jax.value_and_grad(loss, has_aux=True)(
         state.agent.behaviour
     )
+    learned = _with_better_behaviour(state, gradient, statistics, paths, config)
+    return learned, (total + optax.tree.norm(cast(Any, gradient)), metrics)
+
+
+def _with_better_behaviour(
+    state: TrainState, gradient: Behaviour, statistics: Any, paths: Paths | None, config: Config
+) -> TrainState:
+    """After a gradient step of the behaviour; the simulator is as it was."""
     of_world, of_behaviour = state.optimizer
     behaviour, of_behaviour = _moved_by(gradient, of_behaviour, state.agent.behaviour, config)
-    learned = dataclasses.replace(
+    return dataclasses.replace(
         state,
         agent=Agent(state.agent.world, behaviour),
         slow_critics=moved(state.slow_critics, behaviour.critics, config.behaviour.slow_rate),
@@ -132,7 +134,6 @@ def _behaviour_alone(
         paths=paths,
         optimizer=(of_world, of_behaviour),
     )
-    return learned, (total + optax.tree.norm(cast(Any, gradient)), metrics)
 
 
 def _moved_by(

@@ -136,8 +136,9 @@ def test_actor_and_critic_move_at_their_shares_of_the_step(part, other):
         step = jax.tree.map(lambda a, b: np.asarray(a) - b, after.agent, before).behaviour
         moved.append(step)
     fast, slow = (getattr(tree, part) for tree in moved)
-    chex.assert_trees_all_close(jax.tree.map(lambda x: 0.25 * x, fast), slow, atol=1e-6)
-    chex.assert_trees_all_close(getattr(moved[0], other), getattr(moved[1], other), atol=1e-6)
+    # steps of 3e-3, on parameters of up to 20 in float32
+    chex.assert_trees_all_close(jax.tree.map(lambda x: 0.25 * x, fast), slow, atol=1e-5)
+    chex.assert_trees_all_close(getattr(moved[0], other), getattr(moved[1], other), atol=1e-5)
 
 
 def test_the_slow_critic_follows_the_critic_at_its_rate(traced):
