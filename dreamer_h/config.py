@@ -141,7 +141,7 @@ class BehaviourConfig:
     replayed state, begun anew each time."""
     path_length: int = 500
     """Agent steps, in the mean, until such a path begins anew at a replayed state."""
-    steps: int = 1
+    gradient_steps: int = 1
     """Gradient steps of the behaviour for one of the simulator."""
     horizon: float = 333.0
     """Agent steps; the discount 1 - 1/horizon lives in the continue head."""

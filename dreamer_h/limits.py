@@ -23,7 +23,8 @@ def check(config: Any) -> None:
                 "world.blocks", "world.depth", "behaviour.units", "behaviour.layers",
                 "behaviour.imagine_length", "world.selffed_paths", "levels", "jump.deter",
                 "jump.hidden", "jump.units", "jump.chunk_units", "jump.every",
-                "behaviour.manager_jumps", "behaviour.path_length", "behaviour.steps")  # fmt: skip
+                "behaviour.manager_jumps", "behaviour.path_length",
+                "behaviour.gradient_steps")  # fmt: skip
     values = dict(_numbers(config))
     for name in positive:
         if values[name] < 1:

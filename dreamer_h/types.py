@@ -65,6 +65,13 @@ def merged(tree: T) -> T:
     return jax.tree.map(one, tree)
 
 
+def either(mask: Bool[Array, " N"], yes: T, no: T) -> T:
+    """Along the leading axis N: `yes` where the mask says so, `no` elsewhere."""
+    return jax.tree.map(
+        lambda a, b: jnp.where(mask.reshape(-1, *[1] * (b.ndim - 1)), a, b), yes, no
+    )
+
+
 class Latent(eqx.Module):
     """The simulator's state: a deterministic memory and a discrete code drawn from `logits`.
 

@@ -7,7 +7,6 @@ are timed one by one, each waited for; in training they overlap with the environ
 import argparse
 import importlib.metadata
 import json
-import math
 import os
 import sys
 import time
@@ -24,6 +23,7 @@ from dreamer_h.behaviour.actor_critic import imagination_losses, imagine
 from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.config import Config
 from dreamer_h.files import replacing
+from dreamer_h.nn.multiply_adds import multiply_adds
 from dreamer_h.presets import PRESETS, preset, with_settings
 from dreamer_h.train.runtime import run_script
 from dreamer_h.train.state import TrainState, in_precision, init_state, init_statistics
@@ -71,9 +71,10 @@ def time_parts(
 ) -> dict[str, dict[str, Any]]:
     """Seconds and multiply-adds of the parts, each compiled by itself.
 
-    An update is about `world` + `imagination_and_behaviour` and the optimiser. `behaviour` is on
-    finished paths: what "dynamics" sends back through the simulator is in
-    `imagination_and_behaviour` only. Manager and worker are not taken apart any further.
+    An update is about `world`, `imagination_and_behaviour` for each gradient step of the behaviour,
+    and the optimisers. `behaviour` is on finished paths: what "dynamics" sends back through the
+    simulator is in `imagination_and_behaviour` only. Manager and worker are not taken apart any
+    further.
     """
     dtype, chosen = jnp.dtype(config.precision), config.behaviour
     agent, slow_critics = in_precision((state.agent, state.slow_critics), dtype)
@@ -125,15 +126,19 @@ def time_parts(
 
 
 def imagined_steps(config: Config) -> int:
-    """Agent steps that one update imagines in level 0 for the behaviour."""
-    replay, chosen = config.replay, config.behaviour
+    """Agent steps that a gradient step of the behaviour imagines in level 0."""
+    chosen = config.behaviour
     if config.levels == 1:
-        paths = chosen.paths or replay.batch * replay.length
-        return chosen.steps * paths * chosen.imagine_length
-    stride = config.jumps[0]
-    anchors = replay.batch * (replay.length // stride)
-    waypoints = min(chosen.worker_waypoints, (chosen.manager_jumps - 1) * anchors)
-    return chosen.steps * (anchors + waypoints) * stride
+        return imagined_paths(config) * chosen.imagine_length
+    waypoints = min(chosen.worker_waypoints, (chosen.manager_jumps - 1) * imagined_paths(config))
+    return (imagined_paths(config) + waypoints) * config.jumps[0]
+
+
+def imagined_paths(config: Config) -> int:
+    """Paths that it imagines; with levels segments from posts, without those from waypoints."""
+    replay = config.replay
+    stride = config.jumps[0] if config.levels > 1 else 1
+    return config.behaviour.paths or replay.batch * (replay.length // stride)
 
 
 def total(losses: dict[str, jax.Array]) -> jax.Array:
@@ -157,45 +162,6 @@ def summary(seconds: list[float]) -> dict[str, float]:
     return {"median": float(np.median(seconds)), "min": min(seconds), "max": max(seconds)}
 
 
-def multiply_adds(jaxpr: Any) -> int:
-    """Multiply-adds of the matrix products and convolutions of a traced program.
-
-    Counted from shapes. XLA's own cost analysis counts the body of a loop once, however often it
-    runs. Raises ValueError for products in a loop whose length is not known.
-    """
-    count = 0
-    for equation in jaxpr.eqns:
-        name, params = equation.primitive.name, equation.params
-        if name == "dot_general":
-            (contracted, _), _ = params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            count += equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
-        elif name == "conv_general_dilated":
-            kernel = equation.invars[1].aval
-            outputs = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
-            count += equation.outvars[0].aval.size * kernel.size // outputs
-        else:
-            inner = [multiply_adds(body) for body in bodies(params)]
-            if name == "while" and sum(inner):
-                raise ValueError("matrix products in a while loop cannot be counted from shapes")
-            # a scan runs its body so many times, a cond one of its branches
-            count += (
-                max(inner, default=0) if name == "cond" else params.get("length", 1) * sum(inner)
-            )
-    return count
-
-
-def bodies(params: dict[str, Any]) -> list[Any]:
-    """The jaxprs among an equation's parameters."""
-    found = []
-    for value in params.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            item = getattr(item, "jaxpr", item)
-            if hasattr(item, "eqns"):
-                found.append(item)
-    return found
-
-
 def product_rate(rows: int, inner: int, columns: int) -> float:
     """Multiply-adds a second of a float32 matrix product: the best of several calls."""
     left, right = jnp.ones((rows, inner)), jnp.ones((inner, columns))
@@ -210,8 +176,8 @@ def benchmark(name: str, config: Config, obs: int, action: int, updates: int) ->
     batch = random_batch(config, obs, action)
     update, update_products = time_updates(config, state, batch, updates)
     parts = time_parts(config, state, batch, updates)
-    starts, steps = config.replay.batch * config.replay.length, imagined_steps(config)
-    rates_of_steps = {"in_updates": steps / update["median"]}
+    steps, times = imagined_steps(config), config.behaviour.gradient_steps
+    rates_of_steps = {"in_updates": times * steps / update["median"]}
     if "imagination" in parts:
         rates_of_steps["imagination_alone"] = steps / parts["imagination"]["median"]
     deter, hidden = config.world.deter, config.world.hidden
@@ -231,7 +197,8 @@ def benchmark(name: str, config: Config, obs: int, action: int, updates: int) ->
         "batch": config.replay.batch,
         "length": config.replay.length,
         "imagine_length": config.behaviour.imagine_length,
-        "starts": starts,
+        "starts": imagined_paths(config),
+        "gradient_steps": times,
         "updates": updates,
         "seconds_per_update": {name: update[name] for name in ("median", "min", "max")},
         "compile_seconds": update["compile"],
@@ -264,10 +231,10 @@ def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
 
     steps_per_second has x null inside updates, and x = starts for imagination alone.
     """
-    starts, steps = found["starts"], found["imagined_steps"]
-    timings = [(None, found["seconds_per_update"])]
+    steps = found["imagined_steps"]
+    timings = [(None, found["gradient_steps"] * steps, found["seconds_per_update"])]
     if "imagination" in found["profile"]:
-        timings.append((starts, found["profile"]["imagination"]))
+        timings.append((found["starts"], steps, found["profile"]["imagination"]))
     update = found["seconds_per_update"]
 
     def row(what, x, value, low, high, unit):
@@ -285,7 +252,7 @@ def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
                 steps / seconds["min"],
                 "imagined agent steps per second",
             )
-            for x, seconds in timings
+            for x, steps, seconds in timings
         ),
     ]
 

@@ -11,7 +11,7 @@
 import argparse
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,27 +21,22 @@ import numpy as np
 from tqdm import tqdm
 
 import envs
-from dreamer_h.fields import flatten
 from dreamer_h.files import replacing
 from dreamer_h.guard import EnvironmentFault
 from dreamer_h.horizon import exchange, level_figures, models, overview, speed, transport
 from dreamer_h.horizon.budget import Budget
 from dreamer_h.horizon.compare import paired
 from dreamer_h.horizon.counterfactual import counterfactual
-from dreamer_h.horizon.crossover import from_json, handed_over
-from dreamer_h.horizon.damped import Damped
 from dreamer_h.horizon.decisions import judge
 from dreamer_h.horizon.excitation import EXCITATIONS
 from dreamer_h.horizon.figures import figure, table
 from dreamer_h.horizon.floor import Floor, measured
 from dreamer_h.horizon.latent import LatentSimulator
 from dreamer_h.horizon.level_report import level_report
-from dreamer_h.horizon.pooled import Pooled
 from dreamer_h.horizon.record import Plan, record
 from dreamer_h.horizon.recording import Recording, load_recording
 from dreamer_h.horizon.report import report
 from dreamer_h.horizon.score import (
-    SAMPLES,
     Benchmark,
     ask,
     benchmark,
@@ -50,13 +45,12 @@ from dreamer_h.horizon.score import (
     yardstick_scores,
 )
 from dreamer_h.horizon.scored_files import read_reports, rows, save
-from dreamer_h.horizon.simulator import Simulator
 from dreamer_h.horizon.yardsticks import YARDSTICKS
 from dreamer_h.presets import PRESETS, preset, with_levels, with_settings
-from dreamer_h.train.load import described_run, load_agent, load_config, newest
+from dreamer_h.train.load import newest
 from dreamer_h.train.policy import Snapshots
 from dreamer_h.train.runtime import run_script, use_compilation_cache
-from dreamer_h.train.state import Agent
+from dreamer_h.train.simulators import found_run, found_simulator
 from dreamer_h.world.hierarchy import Hierarchy
 from envs.physics import DmcPhysics
 from envs.quantities import quantities
@@ -193,7 +187,7 @@ def run_score(chosen: argparse.Namespace) -> None:
         raise ValueError("--policy needs --model, and a recording that can be restarted")
     policies = {}
     for path in map(newest, chosen.policy):
-        found_run(path.parents[1], recording)
+        found_run(path.parents[1], recording, envs.short_name)
         policies[f"{path.parents[1].name}/{path.stem}"] = partial(Snapshots, path)
     if chosen.answers:
         name, simulator = chosen.name or chosen.answers.stem, None
@@ -201,8 +195,9 @@ def run_score(chosen: argparse.Namespace) -> None:
         answers = transport.read(chosen.answers, questions(bench))
     else:
         name, simulator, origin = found_simulator(
-            chosen.model, bench, fast=chosen.fast, damped=chosen.damped, pool=chosen.pool
-        )
+            chosen.model, bench, envs.short_name,
+            fast=chosen.fast, damped=chosen.damped, pool=chosen.pool,
+        )  # fmt: skip
         changed = "" if chosen.changed is None else f"_changed{chosen.changed}"
         name = chosen.name or name + changed
         answers = ask(simulator, questions(bench), seed=chosen.seed)
@@ -217,56 +212,6 @@ def run_score(chosen: argparse.Namespace) -> None:
     if policies and simulator:  # last: a fault in there loses nothing of the above
         found |= judge(simulator, policies, make_physics(recording)(), bench)
         save(chosen.out, found, scored, bench)
-
-
-def found_simulator(
-    name: str,
-    bench: Benchmark,
-    *,
-    fast: bool = False,
-    damped: bool = False,
-    pool: Sequence[Path] = (),
-) -> tuple[str, Simulator, dict[str, Any]]:
-    """By the name of a yardstick, the folder of a fitted model, or the logdir of a run.
-
-    Its name, itself, and what it was made with.
-    """
-    recording, folder = bench.recording, Path(name)
-    origin: dict[str, Any] = {"model": name}
-    if (folder / "model.json").exists():
-        card, simulator = models.load(folder, recording, bench.scale)
-        name = card.label
-        made = ("model", "seed", "budget", "updates", "config")
-        origin = {field: getattr(card, field) for field in made}
-    elif (folder / "config.json").exists():
-        agent, marks = found_run(folder, recording)
-        name, simulator = folder.name, LatentSimulator(agent.world, marks)
-        config = load_config(folder)
-        origin = {"model": "run", "seed": config.seed, "config": flatten(config)}
-    else:
-        simulator = models.yardstick(name, recording, bench.scale)
-    if fast:
-        if not isinstance(simulator, LatentSimulator) or not simulator.levels:
-            raise ValueError(f"--fast needs a model with levels; {name} has none")
-        name = f"{name}_fast"
-        simulator = replace(simulator, crossovers=(0,) * simulator.levels)
-    if pool:
-        others = [models.load(other, recording, bench.scale) for other in pool]
-        name = "+".join([name, *(card.label for card, _ in others)])
-        simulator = Pooled((simulator, *(other for _, other in others)))
-    if damped:
-        name = f"{name}_damped"
-        simulator = Damped.fit(simulator, bench.calibration, bench.scale, samples=SAMPLES)
-    return name, simulator, origin
-
-
-def found_run(folder: Path, recording: Recording) -> tuple[Agent, tuple[int | None, ...]]:
-    """The agent of a logdir, and from where its levels jump. Raises ValueError where the run saw
-    other things than recorded."""
-    config, agent, manifest = load_agent(folder)
-    about = described_run(config, manifest, envs.short_name(config.task))
-    models.check_agrees(f"the run in {folder}", about, recording)
-    return agent, handed_over(from_json(manifest.get("crossovers", [])))
 
 
 def make_physics(recording: Recording) -> Callable[[], DmcPhysics]:
@@ -294,7 +239,7 @@ def add_levels(parser: argparse.ArgumentParser) -> None:
 def run_levels(chosen: argparse.Namespace) -> None:
     recording = load_recording(chosen.data)
     bench = benchmark(recording, quantities(recording.task, recording.layout))
-    name, simulator, origin = found_simulator(chosen.model, bench)
+    name, simulator, origin = found_simulator(chosen.model, bench, envs.short_name)
     name = chosen.name or name
     if not isinstance(simulator, LatentSimulator) or not isinstance(simulator.world, Hierarchy):
         raise ValueError(f"{name} has one level only; there is nothing to hold it against")
@@ -329,7 +274,7 @@ def run_speed(chosen: argparse.Namespace) -> None:
     bench = benchmark(recording, quantities(recording.task, recording.layout))
     simulators = {}
     for model in chosen.models:
-        name, simulator, _ = found_simulator(model, bench)
+        name, simulator, _ = found_simulator(model, bench, envs.short_name)
         if not isinstance(simulator, LatentSimulator):
             raise ValueError(f"{model} has no latent state; only worlds are timed")
         if name in simulators:

@@ -38,7 +38,7 @@ class Soak:
         self._env: Any = LearnedEnv(run) if count == 1 else LearnedVectorEnv(count, run)
         self._env.reset(seed=seed)
         self._env.action_space.seed(seed)
-        self.odd, self.invalid, self.ended = 0, 0, 0
+        self.not_finite, self.invalid, self.ended = 0, 0, 0
 
     def play(self, steps: int) -> None:
         """So many steps of each environment, from one episode to the next."""
@@ -47,7 +47,7 @@ class Soak:
             obs, reward, terminated, truncated, info = self._env.step(
                 self._env.action_space.sample()
             )
-            self.odd += int(not np.isfinite(obs).all()) + int(np.sum(~np.isfinite(reward)))
+            self.not_finite += int(not np.isfinite(obs).all()) + int(np.sum(~np.isfinite(reward)))
             self.invalid += int(np.sum(info["invalid"]))
             over = terminated | truncated
             self.ended += int(np.sum(over))
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
         "envs": chosen.envs,
         "steps": READINGS * each * chosen.envs,
         "seconds": round(time.perf_counter() - began, 1),
-        "not_finite": soak.odd,
+        "not_finite": soak.not_finite,
         "cut_as_invalid": soak.invalid,
         "episodes": soak.ended,
         "memory": memory,
@@ -89,8 +89,8 @@ def main(arguments: list[str]) -> int:
     chosen.out.mkdir(parents=True, exist_ok=True)
     with replacing(chosen.out / f"soak-{chosen.envs}.json") as file:
         file.write(json.dumps(found, indent=1).encode())
-    print(f"{soak.odd} values were not finite; memory {'grows' if grows else 'stays'}")
-    return int(soak.odd > 0 or grows)
+    print(f"{soak.not_finite} values were not finite; memory {'grows' if grows else 'stays'}")
+    return int(soak.not_finite > 0 or grows)
 
 
 if __name__ == "__main__":

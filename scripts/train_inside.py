@@ -55,11 +55,17 @@ def rejax_ppo(chosen: argparse.Namespace) -> tuple[Act, float]:
     import flax.serialization  # pyright: ignore[reportMissingImports]
     from rejax import PPO  # pyright: ignore[reportMissingImports]
 
+    if ROLLOUT % chosen.envs:
+        near = 2 ** round(np.log2(min(chosen.envs, ROLLOUT)))
+        raise ValueError(
+            f"--envs is {chosen.envs}; rejax-ppo divides {ROLLOUT} agent steps among them: set it "
+            f"to a power of two, like {near}"
+        )
     env = to_gymnax(chosen.run, starts=chosen.starts)
     ppo = PPO.create(
         env=env, env_params=env.default_params, skip_initial_evaluation=True,
         total_timesteps=chosen.steps, eval_freq=chosen.steps, num_envs=chosen.envs,
-        num_steps=max(1, ROLLOUT // chosen.envs), num_minibatches=ROLLOUT // 512, num_epochs=10,
+        num_steps=ROLLOUT // chosen.envs, num_minibatches=ROLLOUT // 512, num_epochs=10,
         learning_rate=3e-4, ent_coef=0.0, max_grad_norm=0.5, normalize_rewards=True,
     )  # fmt: skip
     ppo = ppo.replace(eval_callback=lambda *_: None)

@@ -144,7 +144,13 @@ SHORT = dataclasses.replace(
     world=dataclasses.replace(CPU.world, deter=64, hidden=32, units=32, selffed=0),
     # anew from every replayed state: what compiles quickest, and without XLA's help runs quickest
     behaviour=dataclasses.replace(
-        CPU.behaviour, units=32, imagine_length=8, paths=0, steps=1, actor_rate=0.5, critic_rate=1.0
+        CPU.behaviour,
+        units=32,
+        imagine_length=8,
+        paths=0,
+        gradient_steps=1,
+        actor_rate=0.5,
+        critic_rate=1.0,
     ),
 )
 

@@ -92,7 +92,7 @@ def config(*, replay: dict[str, Any] | None = None, **changes) -> Config:
     return dataclasses.replace(
         debug,
         replay=dataclasses.replace(debug.replay, **replay or {}),
-        behaviour=dataclasses.replace(debug.behaviour, paths=8, path_length=20, steps=2),
+        behaviour=dataclasses.replace(debug.behaviour, paths=8, path_length=20, gradient_steps=2),
         **chosen,
     )
 

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from dreamer_h.types import either
+
 T = TypeVar("T")
 
 
@@ -39,11 +41,7 @@ class Paths(eqx.Module):
         count = len(self.over)
         chosen = jr.choice(choose_key, len(real), (count,), p=real / jnp.maximum(real.sum(), 1))
         anew = self.over | (jr.uniform(anew_key, (count,)) < share)
-        start = jax.tree.map(
-            lambda new, old: jnp.where(anew.reshape(-1, *[1] * (old.ndim - 1)), new[chosen], old),
-            seen,
-            self.state,
-        )
+        start = either(anew, jax.tree.map(lambda leaf: leaf[chosen], seen), self.state)
         return Beginnings(start, real[chosen] | ~anew, chosen, anew)
 
     def after(
@@ -63,12 +61,7 @@ class Paths(eqx.Module):
         ]
         whole = jnp.stack(finite).all(0)
         over = ~real | ~whole | (jr.uniform(key, real.shape) >= survived)
-        kept = jax.tree.map(
-            lambda new, old: jnp.where(whole.reshape(-1, *[1] * (new.ndim - 1)), new, old),
-            last,
-            self.state,
-        )
-        return jax.lax.stop_gradient(Paths(kept, over))
+        return jax.lax.stop_gradient(Paths(either(whole, last, self.state), over))
 
 
 class Beginnings(eqx.Module, Generic[T]):

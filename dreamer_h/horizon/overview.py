@@ -1,6 +1,7 @@
 """Scored simulators on many tasks at once: who is better, up to which horizon, on how many."""
 
 import math
+from collections import Counter
 from itertools import cycle
 from typing import Any
 
@@ -62,11 +63,15 @@ def table(tasks: Tasks, model: str, rival: str) -> str:
 
 
 def figure(tasks: Tasks) -> Figure:
-    """A panel for each task: median error against seconds, the oracle and the mean for scale."""
+    """A panel for each task: median error against seconds, the oracle and the mean for scale.
+
+    Of the models that most tasks have: what was scored on few is in their own figures.
+    """
     lines = math.ceil(len(tasks) / COLUMNS)
     drawn = Figure(figsize=(12, 0.8 + 2.7 * lines), layout="constrained", dpi=100)
     panels = drawn.subplots(lines, COLUMNS, squeeze=False, sharey=True).flat
-    models = list(dict.fromkeys(name for task in tasks.values() for name in task))
+    times = Counter(name for task in tasks.values() for name in task)
+    models = [name for name, count in times.items() if 2 * count > len(tasks)]
     look = dict(zip(models, cycle(LOOKS), strict=False))
     panels = iter(panels)
     for (name, task), panel in zip(tasks.items(), panels, strict=False):
@@ -78,8 +83,9 @@ def figure(tasks: Tasks) -> Figure:
             curve = {h: {"value": value} for h, value in oracle.items()}
             draw_curve(panel, first, curve, "physics, as wrong after one step", color="black",
                        linestyle=(0, (3, 1, 1, 1)), linewidth=1.2)  # fmt: skip
-        for model, report in task.items():
-            draw_curve(panel, report, report["metrics"]["nrmse_median"], model, **look[model])
+        for model in filter(task.__contains__, models):
+            curve = task[model]["metrics"]["nrmse_median"]
+            draw_curve(panel, task[model], curve, model, **look[model])
         panel.set(title=name, xscale="log", yscale="log", ylim=(1e-3, 3))
         panel.grid(alpha=0.2, linewidth=0.5)
         panel.spines[["top", "right"]].set_visible(False)

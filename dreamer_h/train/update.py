@@ -37,11 +37,11 @@ def make_update(config: Config) -> Callable[[TrainState, Sequence], tuple[TrainS
         # batched and single draws is not needed inside an update
         key = jr.fold_in(jr.key(state.seed, impl="unsafe_rbg"), state.update)
         together_key, alone_key = jr.split(key)
-        learned, dreamt, metrics = _together(state, batch, config, key=together_key)
+        learned, posteriors, metrics = _together(state, batch, config, key=together_key)
         sound = jnp.isfinite(metrics["train/loss"]) & jnp.isfinite(metrics["train/gradient_norm"])
-        if config.behaviour.steps > 1:
-            alone = lambda state, key: _behaviour_alone(state, batch, dreamt, config, key=key)
-            keys = jr.split(alone_key, config.behaviour.steps - 1)
+        if config.behaviour.gradient_steps > 1:
+            alone = lambda state, key: _behaviour_alone(state, batch, posteriors, config, key=key)
+            keys = jr.split(alone_key, config.behaviour.gradient_steps - 1)
             learned, (totals, shown) = jax.lax.scan(alone, learned, keys)
             sound &= jnp.isfinite(totals).all()
             metrics |= {name: values.mean() for name, values in shown.items()}
@@ -68,7 +68,7 @@ def make_update(config: Config) -> Callable[[TrainState, Sequence], tuple[TrainS
     return jax.jit(update, donate_argnums=0)
 
 
-class Dreamt(eqx.Module):
+class Posteriors(eqx.Module):
     """What further gradient steps of the behaviour go on from; no gradient runs through it."""
 
     latents: Latent  # (B, T+1, ...) posteriors of the world that learns
@@ -77,10 +77,10 @@ class Dreamt(eqx.Module):
 
 def _together(
     state: TrainState, batch: Sequence, config: Config, *, key: PRNGKeyArray
-) -> tuple[TrainState, Dreamt, Metrics]:
+) -> tuple[TrainState, Posteriors, Metrics]:
     """One gradient step of simulator and behaviour."""
     loss = jax.value_and_grad(total_loss, has_aux=True)
-    (total, (statistics, paths, dreamt, metrics)), gradient = loss(
+    (total, (statistics, paths, posteriors, metrics)), gradient = loss(
         state.agent, state.average, state.slow_critics, state.statistics, state.paths, batch,
         config, update=state.update, key=key,
     )  # fmt: skip
@@ -92,11 +92,11 @@ def _together(
         agent=Agent(world, learned.agent.behaviour),
         optimizer=(of_world, learned.optimizer[1]),
     )
-    return learned, dreamt, metrics
+    return learned, posteriors, metrics
 
 
 def _behaviour_alone(
-    state: TrainState, batch: Sequence, dreamt: Dreamt, config: Config, *, key: PRNGKeyArray
+    state: TrainState, batch: Sequence, posteriors: Posteriors, config: Config, *, key: PRNGKeyArray
 ) -> tuple[TrainState, tuple[Float[Array, ""], Metrics]]:
     """One more gradient step of the behaviour, in the same simulator and on the same batch; its
     loss plus its gradient's norm, which is finite if both are, and what the log shows."""
@@ -107,8 +107,8 @@ def _behaviour_alone(
             (world, behaviour, state.slow_critics), jnp.dtype(config.precision)
         )
         found, statistics, paths, shown = behaviour_losses(
-            dream, chosen, slow_critics, state.statistics, state.paths, batch, dreamt.latents,
-            dreamt.dreamt, config.behaviour, key=key,
+            dream, chosen, slow_critics, state.statistics, state.paths, batch, posteriors.latents,
+            posteriors.dreamt, config.behaviour, key=key,
         )  # fmt: skip
         scales = _behaviour_scales(config)
         return _total(found, scales), (statistics, paths, _named("behaviour", found, shown))
@@ -167,7 +167,7 @@ def total_loss(
     *,
     update: Int[Array, ""],
     key: PRNGKeyArray,
-) -> tuple[Float[Array, ""], tuple[Any, Paths | None, Dreamt, Metrics]]:
+) -> tuple[Float[Array, ""], tuple[Any, Paths | None, Posteriors, Metrics]]:
     """The weighted sum of all losses of a batch, the new statistics and paths, what further steps
     go on from, and the metrics.
 
@@ -191,7 +191,7 @@ def total_loss(
     )  # fmt: skip
     total = _total(losses | found, world_scales(config) | _behaviour_scales(config))
     metrics |= _named("behaviour", found, shown)
-    kept = jax.lax.stop_gradient(Dreamt(latents, dreamt))
+    kept = jax.lax.stop_gradient(Posteriors(latents, dreamt))
     return total, (statistics, paths, kept, metrics)
 
 

@@ -52,10 +52,14 @@ class LearnedVecEnv(VecEnv):
         return [getattr(self.env, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        raise NotImplementedError(f"they are one simulator: set {attr_name} on `.env`, for all")
+        """Of all at once: they are one simulator. Raises ValueError for a part of them."""
+        if len(list(self._get_indices(indices))) != self.num_envs:
+            raise ValueError(f"they are one simulator: set {attr_name} for all, without indices")
+        setattr(self.env, attr_name, value)
 
     def env_method(self, method_name: str, *args, indices: Any = None, **kwargs) -> list[Any]:
-        raise NotImplementedError(f"they are one simulator: call {method_name} of `.env`, for all")
+        """Raises ValueError: none of them has methods of its own."""
+        raise ValueError(f"they are one simulator: call {method_name} of `.env`, for all at once")
 
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         return [False] * len(list(self._get_indices(indices)))

@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from dreamer_h.simulated.episode import Moment, Running, Simulated
+from dreamer_h.types import either
 from envs.learned.env import BEGUN, checked, fresh_words
 from envs.learned.load import load
 
@@ -161,14 +162,6 @@ def _fresh(simulated: Simulated, words: jax.Array) -> Running:
     return jax.vmap(simulated.reset)(keys)
 
 
-def _chosen(mask: jax.Array, yes: Any, no: Any) -> Any:
-    def choose(a, b):
-        wide = mask.reshape(-1, *[1] * (a.ndim - 1))
-        return jnp.where(wide, a, b)
-
-    return jax.tree.map(choose, yes, no)
-
-
 @jax.jit
 def _resets(simulated: Simulated, words: jax.Array) -> Running:
     return _fresh(simulated, words)
@@ -176,7 +169,7 @@ def _resets(simulated: Simulated, words: jax.Array) -> Running:
 
 @jax.jit
 def _some_reset(simulated: Simulated, episodes: Running, mask: jax.Array, words: jax.Array):
-    return _chosen(mask, _fresh(simulated, words), episodes)
+    return either(mask, _fresh(simulated, words), episodes)
 
 
 @jax.jit
@@ -191,4 +184,4 @@ def _steps_or_resets(simulated, episodes, actions, mask, words) -> tuple[Running
     fresh = _fresh(simulated, words)
     nothing = jax.tree.map(jnp.zeros_like, moments)
     nothing = Moment(**{**vars(nothing), "obs": fresh.obs})
-    return _chosen(mask, fresh, stepped), _chosen(mask, nothing, moments)
+    return either(mask, fresh, stepped), either(mask, nothing, moments)

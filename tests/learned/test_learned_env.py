@@ -169,7 +169,6 @@ def test_wrappers_work(run):
     assert last[3] and last[4]["episode"]["l"] == 4
 
 
-@pytest.mark.skipif(not envs.video_available(), reason="needs OpenGL")
 def test_episodes_are_filmed(run, tmp_path):
     made = gym.make(ID, run=run, max_episode_steps=4, render_mode="rgb_array")
     made = RecordVideo(made, str(tmp_path / "a film"), episode_trigger=lambda i: i == 0)

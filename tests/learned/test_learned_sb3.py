@@ -43,3 +43,13 @@ def test_its_steps_are_those_of_the_vector(run):
 def test_another_mode_is_refused(run):
     with pytest.raises(ValueError, match="SameStep"):
         LearnedVecEnv(LearnedVectorEnv(2, run))
+
+
+def test_what_is_of_all_is_set_for_all(run):
+    env = to_sb3(run, 3)
+    env.set_attr("note", 7)
+    assert env.get_attr("note") == [7, 7, 7] == [env.env.note] * 3  # pyright: ignore
+    with pytest.raises(ValueError, match="without indices"):
+        env.set_attr("note", 8, indices=[0])
+    with pytest.raises(ValueError, match=r"call fork of `\.env`"):
+        env.env_method("fork")

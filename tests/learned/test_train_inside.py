@@ -18,3 +18,9 @@ def test_an_agent_is_trained_inside_and_played_outside(cli, run, tmp_path, libra
     assert 0 <= found["real"][0] <= 1000
     told = {row["what"]: row["value"] for row in json.loads((tmp_path / "rows.json").read_text())}
     assert told["return_inside"] == pytest.approx(np.mean(found["inside"]))
+
+
+def test_environments_that_do_not_divide_a_rollout_are_refused(cli, run, tmp_path):
+    pytest.importorskip("rejax")
+    sizes = ("--algorithm", "rejax-ppo", "--envs", 10, "--out", tmp_path)
+    assert "a power of two, like 8" in str(cli("train_inside.py", "--run", run, *sizes))

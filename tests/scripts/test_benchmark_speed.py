@@ -1,10 +1,9 @@
 import json
 import math
 
-import jax
-import jax.numpy as jnp
 import pytest
 
+from dreamer_h.presets import preset, with_levels, with_settings
 from scripts import benchmark_speed
 
 TINY = "world.deter=8 world.hidden=8 world.units=8 world.groups=2 world.blocks=2 world.bins=9"
@@ -12,42 +11,34 @@ TINY += " behaviour.units=8 behaviour.bins=9 behaviour.imagine_length=3"
 TINY += " replay.batch=2 replay.length=4"
 
 
-def count(function, *inputs):
-    return benchmark_speed.multiply_adds(jax.jit(function).trace(*inputs).jaxpr.jaxpr)
-
-
-def test_multiply_adds_of_products_loops_and_gradients():
-    weight, x = jnp.ones((5, 5)), jnp.ones((3, 5))
-    once = 3 * 5 * 5
-    assert count(lambda w, x: jax.nn.silu(x @ w), weight, x) == once
-    loop = lambda w, x: jax.lax.scan(lambda c, _: (c @ w, None), x, None, length=7)[0]
-    assert count(loop, weight, x) == 7 * once
-    # backwards: one product for the carry, one for the weight
-    assert count(jax.grad(lambda w, x: loop(w, x).sum()), weight, x) == 3 * 7 * once
-    batched = jax.vmap(loop, in_axes=(None, 0))
-    assert count(batched, weight, jnp.ones((4, 3, 5))) == 4 * 7 * once
-
-
-def test_multiply_adds_of_a_convolution():
-    kernel, images = jnp.ones((5, 5, 3, 8)), jnp.ones((2, 16, 16, 3))
-    convolve = lambda kernel, images: jax.lax.conv_general_dilated(
-        images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    assert count(convolve, kernel, images) == 2 * 16 * 16 * 8 * 5 * 5 * 3
-
-
-def test_products_in_a_loop_of_unknown_length_are_refused():
-    loop = lambda x: jax.lax.while_loop(lambda c: c.sum() < 9, lambda c: c @ c, x)
-    with pytest.raises(ValueError, match="while loop"):
-        count(loop, jnp.ones((2, 2)))
-
-
 def test_rows_hold_the_times_and_the_rates_that_follow():
     times = {"median": 2.0, "min": 1.0, "max": 4.0}
     found = {"preset": "size1m", "starts": 10, "imagined_steps": 80, "seconds_per_update": times}
+    found["gradient_steps"] = 1
     found["profile"] = {"imagination": {"median": 0.5, "min": 0.25, "max": 1.0}}
     rows = [[row[k] for k in ("x", "lo", "value", "hi")] for row in benchmark_speed.rows(found)]
     assert rows == [[None, 1.0, 2.0, 4.0], [None, 20.0, 40.0, 80.0], [10, 80.0, 160.0, 320.0]]
+    # an update that takes four gradient steps imagines four times as much
+    _, often, alone = benchmark_speed.rows(found | {"gradient_steps": 4})
+    assert (often["value"], alone["value"]) == (160.0, 160.0)
+
+
+@pytest.mark.parametrize(
+    "changes, paths, steps",
+    [
+        ({}, 256, 256 * 15),
+        ({"paths": 64, "gradient_steps": 4}, 64, 64 * 15),
+        ({"levels": 2, "worker_waypoints": 96}, 32, (32 + 96) * 8),
+        ({"levels": 2, "worker_waypoints": 96, "paths": 64}, 64, (64 + 96) * 8),
+    ],
+)
+def test_what_a_gradient_step_imagines(changes, paths, steps):
+    levels = changes.get("levels", 1)
+    own = {"paths": 0} | {name: of for name, of in changes.items() if name != "levels"}
+    config = with_levels(preset("cpu"), levels, "8,8")
+    config = with_settings(config, [f"behaviour.{name}={of}" for name, of in own.items()])
+    assert benchmark_speed.imagined_paths(config) == paths
+    assert benchmark_speed.imagined_steps(config) == steps
 
 
 @pytest.mark.slow

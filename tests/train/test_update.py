@@ -183,7 +183,7 @@ def test_further_steps_of_the_behaviour_leave_the_simulator_as_it_is_and_move_pa
     found = []
     for steps in (1, 3):
         behaviour = dataclasses.replace(
-            CONFIG.behaviour, paths=4, path_length=6, steps=steps, replay_value_scale=0.0
+            CONFIG.behaviour, paths=4, path_length=6, gradient_steps=steps, replay_value_scale=0.0
         )
         config = dataclasses.replace(CONFIG, behaviour=behaviour)
         update, state = make_update(config), fresh(config)
