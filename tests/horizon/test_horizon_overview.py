@@ -59,6 +59,7 @@ def test_every_task_has_a_panel_and_every_model_one_colour():
     colors = lambda panel: {line.get_label(): line.get_color() for line in panel.lines}
     assert all(colors(p)["theirs"] == colors(panels[0])["theirs"] for p in panels)
     assert [("ours" in colors(p)) for p in panels] == [True, True, True, False, True]
+    assert colors(panels[0])["theirs"] != colors(panels[0])["ours"]
 
 
 def test_a_model_that_few_tasks_have_is_not_drawn():
@@ -66,4 +67,3 @@ def test_a_model_that_few_tasks_have_is_not_drawn():
     tasks["task-0"]["ablation"] = RIVAL
     labels = {line.get_label() for panel in figure(tasks).axes for line in panel.lines}
     assert {"ours", "theirs"} < labels and "ablation" not in labels
-    assert colors(panels[0])["theirs"] != colors(panels[0])["ours"]
