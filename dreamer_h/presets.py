@@ -164,7 +164,7 @@ def with_settings(config: Config, settings: list[str]) -> Config:
             near = difflib.get_close_matches(path, known, n=3, cutoff=0.4)
             raise ValueError(f"--set {setting}: needed is path=value, with a path like {near}")
         try:
-            value = json.loads(text)
+            value = json.loads(text.lower() if text in ("True", "False") else text)
         except json.JSONDecodeError:
             value = text
         if isinstance(known[path], float) and type(value) is int:

@@ -179,6 +179,8 @@ def test_settings_reach_the_config():
     )
     assert (config.replay.batch, config.replay.ratio) == (8, 16)
     assert config.behaviour.gradient == "dynamics"
+    for no in ("False", "false"):  # as flags and as JSON have it
+        assert with_settings(preset("debug"), [f"jump.own_losses={no}"]).jump.own_losses is False
 
 
 @pytest.mark.parametrize(
