@@ -121,6 +121,15 @@ class Stack(eqx.Module):
         return self.ground.code
 
 
+class Pursuits(eqx.Module):
+    """M segments that a worker was really sent through, as anchors (M, V)."""
+
+    start: Float[Leaf, "M V"]
+    goal: Float[Leaf, "M V"]  # where it was sent
+    reached: Float[Leaf, "M V"]
+    real: Bool[Leaf, " M"]  # False where there is none yet
+
+
 class Imagined(eqx.Module):
     """H agent steps without observations. Index 0 is the start; `action[t]` leads to t+1."""
 

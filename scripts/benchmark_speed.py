@@ -89,8 +89,8 @@ def time_parts(
 
     def inside(behaviour, slow_critics, model, batch, seen):
         losses, *_ = behaviour_losses(
-            model, behaviour, slow_critics, init_statistics(config), state.paths, batch, seen, seen,
-            chosen, key=key,
+            model, behaviour, slow_critics, init_statistics(config), state.paths, batch, None, seen,
+            seen, chosen, key=key,
         )  # fmt: skip
         return total(losses)
 

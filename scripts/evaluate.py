@@ -49,7 +49,10 @@ def main(arguments: list[str]) -> int:
         print(f"{config.task} at {env_step} env steps ({chosen.checkpoint} checkpoint)")
         print(table(episodes))
         returns = promised_and_paid(agent, episodes, config.behaviour.horizon)
-        attained = attainment(agent, episodes, config.behaviour.attained)
+        env = make_env()
+        env.reset(seed=chosen.seed)
+        attained = attainment(agent, env, episodes, config.behaviour.attained)
+        env.close()
         for name, value in {**{f"return/{k}": v for k, v in returns.items()}, **attained}.items():
             print(f"{name:28}{value:9.3f}")
     if film and episodes and episodes[0].frames is not None:

@@ -75,6 +75,7 @@ class ManagerWorker(eqx.Module):
         return (stack.steps - 1) % self.stride
 
 
-def anchors_of(world: Hierarchy, seen: Stack) -> Float[Array, "*B V"]:
+def anchors_of(seen: Stack) -> Float[Array, "*B V"]:
     """The likeliest anchor at every moment; leading axes are free."""
-    return anchor_vector(world.code(seen.here).mode, seen.ground.obs)
+    likeliest = jax.nn.one_hot(jnp.argmax(seen.here, axis=-1), seen.here.shape[-1])
+    return anchor_vector(likeliest, seen.ground.obs)

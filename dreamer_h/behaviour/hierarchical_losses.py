@@ -15,12 +15,12 @@ from dreamer_h.behaviour.hierarchical import ManagerWorker, anchors_of
 from dreamer_h.behaviour.manager import Manager, Plan, choice_of, manager_losses, plan
 from dreamer_h.behaviour.paths import Beginnings, Paths
 from dreamer_h.behaviour.returns import lambda_return
-from dreamer_h.behaviour.subgoal import spread_of
+from dreamer_h.behaviour.subgoal import between, spread_of
 from dreamer_h.behaviour.worker import Attempt, Post, Segment, attempt
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.nn import fsq
 from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, Statistics
-from dreamer_h.types import Sequence, Stack, merged
+from dreamer_h.types import Pursuits, Sequence, Stack, merged
 from dreamer_h.world.heads import Head
 from dreamer_h.world.hierarchy import Hierarchy
 from dreamer_h.world.outcome import Outcome
@@ -66,7 +66,7 @@ class Replayed(eqx.Module):
                 post=Post(
                     jax.tree.map(lambda leaf: merged(leaf[:, :-1:stride]), seen.ground), standing
                 ),
-                reached=merged(anchors_of(world, seen)[:, stride::stride]),
+                reached=merged(anchors_of(seen)[:, stride::stride]),
                 did=choice_of(fsq.index(jump.macro.encode(chunk, standing.obs))),
                 real=real,
                 known=real & batch.mask[:, stride::stride].reshape(-1),
@@ -88,6 +88,7 @@ def hierarchical_losses(
     statistics: HierarchyStatistics,
     paths: Paths | None,
     batch: Sequence,
+    pursuits: Pursuits | None,
     seen: Stack,
     config: BehaviourConfig,
     *,
@@ -97,7 +98,9 @@ def hierarchical_losses(
     (B, T+1, ...), the new statistics, where imagined paths stand, and what the log shows. Nothing
     of it reaches the world.
 
-    Manager and worker set out along `paths`, or anew from every replayed segment."""
+    Manager and worker set out along `paths`, or anew from every replayed segment. Whether subgoals
+    are reached is learned from these segments and from real ones, the `pursuits`.
+    """
     manager, (slow_manager, slow_worker) = behaviour.manager, slow_critics
     begin_key, plan_key, goal_key, way_key, segment_key, end_key = jr.split(key, 6)
     replayed = Replayed.of(dream, batch, seen)
@@ -143,6 +146,16 @@ def hierarchical_losses(
     losses["reliability"] = jnp.where(real, told.loss(attained), 0.0)
     metrics["brier"] = jnp.square(told.mean - attained).mean()
     shown["attained"] = attained.mean()
+    if pursuits is not None:
+        away = between(dream, pursuits.reached, pursuits.goal, spread)
+        attained = (away < config.attained).astype(jnp.float32)
+        told = manager.reliability(pursuits.start, pursuits.goal)
+        loss = jnp.where(pursuits.real, told.loss(attained), 0.0)
+        losses["reliability"] = jnp.concatenate([losses["reliability"], loss])
+        some = jnp.maximum(pursuits.real.sum(), 1)
+        wrong = jnp.where(pursuits.real, jnp.square(told.mean - attained), 0.0)
+        metrics["brier_real"] = wrong.sum() / some
+        shown["attained_real"] = jnp.where(pursuits.real, attained, 0.0).sum() / some
     shown["progress"] = (tried.before - tried.after).mean()
     both = lambda first, second: (
         {f"manager/{k}": v for k, v in first.items()}

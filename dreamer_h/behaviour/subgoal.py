@@ -30,18 +30,28 @@ def distance(
     goal: Float[Array, "*B V"],
     spread: Float[Array, " O"] | None,
 ) -> Float[Array, "*B"]:
-    """How far level 0 is from a subgoal; leading axes are free.
+    """How far level 0 is from a subgoal, as `between`; leading axes are free."""
+    probs = jnp.exp(world.code(world.arrived(ground)).log_probs)
+    return between(world, anchor_vector(probs, ground.obs), goal, spread)
+
+
+def between(
+    world: Hierarchy,
+    place: Float[Array, "*B V"],
+    goal: Float[Array, "*B V"],
+    spread: Float[Array, " O"] | None,
+) -> Float[Array, "*B"]:
+    """How far an anchor, whose code may be probabilities, is from a subgoal; leading axes are free.
 
     For states the root mean square over the entries of the observation, in units of `spread`; for
     pixels the share of the code's categoricals that would be another one, from 0 to 1.
     """
-    size = world.base.level.groups * world.base.level.classes
-    if ground.obs is not None and spread is not None:
-        away = (ground.obs - goal[..., size:]) / spread
+    groups = world.base.level.groups
+    size = groups * world.base.level.classes
+    if spread is not None and place.shape[-1] > size:
+        away = (place[..., size:] - goal[..., size:]) / spread
         return jnp.sqrt(jnp.square(away).mean(-1) + 1e-8)
-    probs = jnp.exp(world.code(world.arrived(ground)).log_probs)
-    wanted = goal[..., :size].reshape(probs.shape)
-    return 1.0 - (probs * wanted).sum((-2, -1)) / world.base.level.groups
+    return 1.0 - (place[..., :size] * goal[..., :size]).sum(-1) / groups
 
 
 def aimed(

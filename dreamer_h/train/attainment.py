@@ -1,10 +1,11 @@
 """Whether a worker gets where it is sent: in reality, in the simulator, and to places it knows.
 
 Subgoals of the manager, reached in the real environment or not; the same ones tried in the
-simulator from the same states; and oracle goals, where the episode really went, tried there too.
+simulator from the same states; and oracle goals, where the episode really went, tried in both.
 What fails with oracle goals is the worker; what fails only with the manager's are the goals.
 """
 
+import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -15,18 +16,23 @@ from dreamer_h.behaviour.hierarchical import ManagerWorker, anchors_of
 from dreamer_h.behaviour.subgoal import distance, spread_of
 from dreamer_h.behaviour.worker import Post, Segment, attempt
 from dreamer_h.train.evaluate import Episode
+from dreamer_h.train.oracle import really_tried
 from dreamer_h.train.state import Agent
 from dreamer_h.types import Sequence
 from dreamer_h.world.hierarchy import Hierarchy
 
 BINS = 10  # of predicted probabilities, for the calibration error
+PUT_BACK = 2  # episodes whose moments the real environment is put back to
 
 
-def attainment(agent: Agent, episodes: list[Episode], attained: float) -> dict[str, float]:
+def attainment(
+    agent: Agent, env: gym.Env, episodes: list[Episode], attained: float
+) -> dict[str, float]:
     """Shares of segments whose subgoal was reached, and how well that was foretold.
 
-    `attained` is the distance that counts as reached, as `behaviour.attained`. Empty without a
-    manager, or without a whole segment of a sampled episode.
+    `attained` is the distance that counts as reached, as `behaviour.attained`. `env` is of the
+    episodes' task, and left anywhere. Empty without a manager, or without a whole segment of a
+    sampled episode; without `oracle_real` where the task cannot be put back.
     """
     behaviour = agent.behaviour
     if not isinstance(behaviour, ManagerWorker):
@@ -39,8 +45,12 @@ def attainment(agent: Agent, episodes: list[Episode], attained: float) -> dict[s
         sequence = episode.beginning(steps)
         assert episode.intent is not None
         goals = episode.intent[: steps : behaviour.stride]
-        for name, values in _tried(agent, sequence, goals, key=jr.key(number)).items():
+        tried_key, real_key = jr.split(jr.key(number))
+        for name, values in _tried(agent, sequence, goals, key=tried_key).items():
             found.setdefault(name, []).append(np.asarray(values))
+        if episode.moments and number < PUT_BACK:
+            tried = really_tried(agent, env, episode, key=real_key)
+            found.setdefault("oracle_real", []).append(tried)
     if not found:
         return {}
     arrays = {name: np.concatenate(values) for name, values in found.items()}
@@ -77,7 +87,7 @@ def _tried(
         )  # fmt: skip
         return tried.after
 
-    oracle = anchors_of(world, seen)[stride::stride]
+    oracle = anchors_of(seen)[stride::stride]
     return {
         "real": distance(world, end, goals, spread),
         "simulated": after(goals, own_key),

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtr
 
+from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.guard import EnvironmentFault, checked_reset, checked_step
 from dreamer_h.replay.ring import Ring
 from dreamer_h.train.act import act, init_memory
+from dreamer_h.train.pursuits import PursuitLog
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.train.state import Agent
 
@@ -46,6 +48,9 @@ class Collector:
         self.correlation = correlation
         self.action_dim = int(np.prod(envs[0].action_space.shape or ()))
         self.memory = init_memory(agent, count, self.action_dim)
+        self.pursuits: PursuitLog | None = None
+        if isinstance(agent.behaviour, ManagerWorker):
+            self.pursuits = PursuitLog(agent.behaviour, self.memory)
         self.obs = np.zeros((count, *space.shape), space.dtype)
         self.is_first = np.ones(count, bool)
         self.needs_reset = np.ones(count, bool)
@@ -82,6 +87,8 @@ class Collector:
             raise KeepsFailing("the policy's action is not finite: its parameters are damaged")
         finished = []
         self.is_first[:] = False
+        if self.pursuits is not None:
+            self.pursuits.note(self.memory)
         for i, env in enumerate(self.envs):
             try:
                 obs, reward, terminated, truncated = checked_step(
@@ -115,6 +122,8 @@ class Collector:
             "resets": self.resets,
             "noise": self.noise,
         }
+        if self.pursuits is not None:
+            arrays |= {f"pursuits/{name}": kept for name, kept in self.pursuits.state().items()}
         for i, env in enumerate(self.envs):
             if hasattr(env.unwrapped, "get_state"):
                 states: dict[str, np.ndarray] = env.unwrapped.get_state()  # type: ignore[attr-defined]
@@ -137,13 +146,10 @@ class Collector:
         self.steps, self.faults = counts["steps"], counts["faults"]
         self.faults_in_a_row = counts["faults_in_a_row"]
         self.random.bit_generator.state = counts["random"]
+        if self.pursuits is not None:
+            self.pursuits.restore(_part(arrays, "pursuits/"))
         for i, env in enumerate(self.envs):
-            prefix = f"env{i}/"
-            state = {
-                name.removeprefix(prefix): value
-                for name, value in arrays.items()
-                if name.startswith(prefix)
-            }
+            state = _part(arrays, f"env{i}/")
             if state:
                 env.unwrapped.set_state(state)  # type: ignore[attr-defined]
             else:
@@ -177,6 +183,8 @@ class Collector:
 
     def _lose(self, i: int, fault: EnvironmentFault) -> None:
         self.ring.drop(i)
+        if self.pursuits is not None:
+            self.pursuits.drop(i)
         self.needs_reset[i] = True
         self.faults += 1
         self.faults_in_a_row += 1
@@ -188,3 +196,12 @@ class Collector:
                 f"{self.failures} episodes in a row were lost, the last one because {fault} "
                 f"(environment {i}); mend the environment and run the same command again"
             )
+
+
+def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Those whose names begin so, without that."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in arrays.items()
+        if name.startswith(prefix)
+    }

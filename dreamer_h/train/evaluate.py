@@ -3,16 +3,18 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
+from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.config import Config
 from dreamer_h.guard import EnvironmentFault, checked_reset, checked_step
 from dreamer_h.train.act import act, init_memory
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.train.state import Agent
-from dreamer_h.types import Sequence
+from dreamer_h.types import Moment, Sequence
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Episode:
     reward: np.ndarray  # (L+1,), 0 at the start
     frames: np.ndarray | None  # uint8 (L+1, height, width, 3)
     intent: np.ndarray | None = None  # (L, V) the subgoal at each step, where there is a manager
+    moments: tuple[Moment, ...] = ()  # where its segments began, if the task can be put back there
 
     @property
     def total(self) -> float:
@@ -60,6 +63,7 @@ def play(
     assert space.shape is not None and space.dtype is not None
     action_dim = int(np.prod(envs[0].action_space.shape or ()))
     memory = init_memory(agent, len(envs), action_dim)
+    behaviour = agent.behaviour
     running = np.ones(len(envs), bool)
     lost = np.zeros(len(envs), bool)
     current = np.zeros((len(envs), *space.shape), space.dtype)
@@ -67,6 +71,7 @@ def play(
     actions: list[list[np.ndarray]] = [[] for _ in envs]
     rewards: list[list[float]] = [[0.0] for _ in envs]
     intents: list[list[np.ndarray]] = [[] for _ in envs]
+    moments: list[list[Moment]] = [[] for _ in envs]
     frames: list[np.ndarray] = []
 
     def lose(i: int, fault: EnvironmentFault) -> None:
@@ -95,6 +100,9 @@ def play(
         action = np.asarray(action)
         intent = None if memory.intent is None else np.asarray(memory.intent)
         for i in np.flatnonzero(running).tolist():
+            bare: Any = envs[i].unwrapped
+            if isinstance(behaviour, ManagerWorker) and step % behaviour.stride == 0:
+                moments[i] += [bare.get_state()] if hasattr(bare, "get_state") else []
             try:
                 current[i], reward, terminated, truncated = checked_step(
                     envs[i], action[i].reshape(envs[i].action_space.shape or ())
@@ -119,6 +127,7 @@ def play(
             np.asarray(rewards[i], np.float32),
             np.stack(frames) if film and i == 0 else None,
             np.stack(intents[i]) if intents[i] else None,
+            tuple(moments[i]),
         )
         for i in range(len(envs))
         if not lost[i]

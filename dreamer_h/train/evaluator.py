@@ -55,7 +55,7 @@ class Evaluator:
         scalars = {f"eval/{row['what']}": row["value"] for row in found}
         returns = promised_and_paid(agent, episodes, config.behaviour.horizon)
         scalars |= {f"eval/return_{name}": value for name, value in returns.items()}
-        attained = attainment(agent, episodes, config.behaviour.attained)
+        attained = attainment(agent, self.envs[0], episodes, config.behaviour.attained)
         scalars |= {f"eval/{name}": value for name, value in attained.items()}
         if len(ring.obs_shape) == 1:  # deviations of pixels say little
             curves = fidelity.measure(agent.world, episodes, ring.finished(), self.fields)

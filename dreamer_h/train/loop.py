@@ -214,7 +214,9 @@ class Trainer:
                     config.replay.tick,
                 )
                 # returns at once: the update runs while the environments step
-                self.state, metrics = self.update(self.state, batch)
+                pursuits = self.collector.pursuits
+                pursued = None if pursuits is None else pursuits.sample(self.windows)
+                self.state, metrics = self.update(self.state, batch, pursued)
                 self.tally.updates.append(metrics)
                 self.updates += 1
         self.tally.episodes += self.collector.step(action)

@@ -18,7 +18,7 @@ from dreamer_h.behaviour.paths import Paths
 from dreamer_h.config import BehaviourConfig, Config
 from dreamer_h.nn.optimizer import slowed
 from dreamer_h.train.state import Agent, TrainState, in_precision, optimizer
-from dreamer_h.types import Latent, Sequence, Stack
+from dreamer_h.types import Latent, Pursuits, Sequence, Stack
 from dreamer_h.world.heads import Head
 from dreamer_h.world.hierarchy import Hierarchy, levels_of
 from dreamer_h.world.objective import batch_losses
@@ -29,18 +29,23 @@ T = TypeVar("T")
 Metrics = dict[str, Float[Array, ""]]
 
 
-def make_update(config: Config) -> Callable[[TrainState, Sequence], tuple[TrainState, Metrics]]:
-    """The jitted update `(state, batch) -> (state, metrics)`; the old state is donated."""
+def make_update(config: Config) -> Callable[..., tuple[TrainState, Metrics]]:
+    """The jitted update `(state, batch, pursuits=None) -> (state, metrics)`; the old state is
+    donated. `pursuits` are what subgoals came to in reality, where a manager sets any."""
 
-    def update(state: TrainState, batch: Sequence) -> tuple[TrainState, Metrics]:
+    def update(
+        state: TrainState, batch: Sequence, pursuits: Pursuits | None = None
+    ) -> tuple[TrainState, Metrics]:
         # unsafe_rbg compiles in half the time of threefry and draws faster; equality between
         # batched and single draws is not needed inside an update
         key = jr.fold_in(jr.key(state.seed, impl="unsafe_rbg"), state.update)
         together_key, alone_key = jr.split(key)
-        learned, posteriors, metrics = _together(state, batch, config, key=together_key)
+        learned, posteriors, metrics = _together(state, batch, pursuits, config, key=together_key)
         sound = jnp.isfinite(metrics["train/loss"]) & jnp.isfinite(metrics["train/gradient_norm"])
         if config.behaviour.gradient_steps > 1:
-            alone = lambda state, key: _behaviour_alone(state, batch, posteriors, config, key=key)
+            alone = lambda state, key: _behaviour_alone(
+                state, batch, pursuits, posteriors, config, key=key
+            )
             keys = jr.split(alone_key, config.behaviour.gradient_steps - 1)
             learned, (totals, shown) = jax.lax.scan(alone, learned, keys)
             sound &= jnp.isfinite(totals).all()
@@ -76,13 +81,18 @@ class Posteriors(eqx.Module):
 
 
 def _together(
-    state: TrainState, batch: Sequence, config: Config, *, key: PRNGKeyArray
+    state: TrainState,
+    batch: Sequence,
+    pursuits: Pursuits | None,
+    config: Config,
+    *,
+    key: PRNGKeyArray,
 ) -> tuple[TrainState, Posteriors, Metrics]:
     """One gradient step of simulator and behaviour."""
     loss = jax.value_and_grad(total_loss, has_aux=True)
     (total, (statistics, paths, posteriors, metrics)), gradient = loss(
         state.agent, state.average, state.slow_critics, state.statistics, state.paths, batch,
-        config, update=state.update, key=key,
+        pursuits, config, update=state.update, key=key,
     )  # fmt: skip
     metrics |= {"train/loss": total, "train/gradient_norm": optax.tree.norm(cast(Any, gradient))}
     world, of_world = _moved_by(gradient.world, state.optimizer[0], state.agent.world, config)
@@ -96,7 +106,13 @@ def _together(
 
 
 def _behaviour_alone(
-    state: TrainState, batch: Sequence, posteriors: Posteriors, config: Config, *, key: PRNGKeyArray
+    state: TrainState,
+    batch: Sequence,
+    pursuits: Pursuits | None,
+    posteriors: Posteriors,
+    config: Config,
+    *,
+    key: PRNGKeyArray,
 ) -> tuple[TrainState, tuple[Float[Array, ""], Metrics]]:
     """One more gradient step of the behaviour, in the same simulator and on the same batch; its
     loss plus its gradient's norm, which is finite if both are, and what the log shows."""
@@ -107,8 +123,8 @@ def _behaviour_alone(
             (world, behaviour, state.slow_critics), jnp.dtype(config.precision)
         )
         found, statistics, paths, shown = behaviour_losses(
-            dream, chosen, slow_critics, state.statistics, state.paths, batch, posteriors.latents,
-            posteriors.dreamt, config.behaviour, key=key,
+            dream, chosen, slow_critics, state.statistics, state.paths, batch, pursuits,
+            posteriors.latents, posteriors.dreamt, config.behaviour, key=key,
         )  # fmt: skip
         scales = _behaviour_scales(config)
         return _total(found, scales), (statistics, paths, _named("behaviour", found, shown))
@@ -163,6 +179,7 @@ def total_loss(
     statistics: Any,
     paths: Paths | None,
     batch: Sequence,
+    pursuits: Pursuits | None,
     config: Config,
     *,
     update: Int[Array, ""],
@@ -186,7 +203,7 @@ def total_loss(
         observe = lambda sequence, key: dream.start(sequence, key=key)
         dreamt = jax.lax.stop_gradient(jax.vmap(observe)(batch, keys))
     found, statistics, paths, shown = behaviour_losses(
-        dream, behaviour, slow_critics, statistics, paths, batch, latents, dreamt,
+        dream, behaviour, slow_critics, statistics, paths, batch, pursuits, latents, dreamt,
         config.behaviour, key=imagine_key,
     )  # fmt: skip
     total = _total(losses | found, world_scales(config) | _behaviour_scales(config))
@@ -215,6 +232,7 @@ def behaviour_losses(
     statistics: Any,
     paths: Paths | None,
     batch: Sequence,
+    pursuits: Pursuits | None,
     latents: Latent,
     dreamt: Latent | Stack,
     config: BehaviourConfig,
@@ -230,8 +248,8 @@ def behaviour_losses(
         assert isinstance(dreamt, Stack)
         of_manager, of_worker = slow_critics
         return hierarchical_losses.hierarchical_losses(
-            dream, behaviour, (of_manager, of_worker), statistics, paths, batch, dreamt, config,
-            key=key,
+            dream, behaviour, (of_manager, of_worker), statistics, paths, batch, pursuits, dreamt,
+            config, key=key,
         )  # fmt: skip
     (slow_critic,) = slow_critics
     return flat.flat_losses(

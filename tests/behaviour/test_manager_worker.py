@@ -26,7 +26,7 @@ from dreamer_h.behaviour.subgoal import distance, spread_of
 from dreamer_h.behaviour.worker import Post, Segment, attempt
 from dreamer_h.config import Config, JumpConfig, ReplayConfig
 from dreamer_h.nn import fsq
-from dreamer_h.types import Stack
+from dreamer_h.types import Pursuits, Stack
 from dreamer_h.world.hierarchy import Hierarchy, make_world
 
 K, T, B = 2, 8, 3
@@ -43,6 +43,17 @@ PIXELS = dataclasses.replace(
     CONFIG, obs="pixels", size=16,
     world=dataclasses.replace(WORLD, residual=False, learned_scale=False, selffed=0),
 )  # fmt: skip
+
+
+ANCHOR = WORLD.groups * WORLD.classes + tiny.OBS
+# the first led to its subgoal, the second astray; the third is none
+AFAR = jnp.arange(3.0 * ANCHOR).reshape(3, -1)
+PURSUITS = Pursuits(
+    start=jnp.ones((3, ANCHOR)),
+    goal=AFAR,
+    reached=AFAR * jnp.asarray([[1.0], [-1.0], [1.0]]),
+    real=jnp.asarray([True, True, False]),
+)
 
 
 def make(config=CONFIG, obs=tiny.STATE) -> tuple[Hierarchy, ManagerWorker]:
@@ -186,8 +197,8 @@ def slopes(model, seen):
     def weighted(moved, batch, weights):
         world, behaviour, slow = moved
         found, _, _, metrics = hierarchical_losses(
-            world, behaviour, slow, HierarchyStatistics.init(BEHAVIOUR), None, batch, seen,
-            BEHAVIOUR, key=jr.key(5, impl="unsafe_rbg"),
+            world, behaviour, slow, HierarchyStatistics.init(BEHAVIOUR), None, batch, PURSUITS,
+            seen, BEHAVIOUR, key=jr.key(5, impl="unsafe_rbg"),
         )  # fmt: skip
         total = sum((weights[name] * loss.mean() for name, loss in found.items()), jnp.float32(0))
         return total, (found, metrics)
@@ -232,6 +243,17 @@ def test_each_loss_moves_its_own_part_alone(slopes):
         assert all(np.isfinite(value) for value in metrics.values())
 
 
+def test_reliability_is_learned_from_real_segments_too(model, slopes):
+    _, behaviour = model
+    _, (losses, metrics) = slopes(tiny.batch(size=B, steps=T))
+    told = behaviour.manager.reliability(PURSUITS.start, PURSUITS.goal).mean
+    wanted = -np.log([told[0], 1 - told[1], 1.0])
+    np.testing.assert_allclose(losses["manager/reliability"][-3:], wanted, rtol=1e-4, atol=1e-6)
+    assert metrics["worker/attained_real"] == 0.5
+    brier = np.square([told[0] - 1, told[1]]).mean()
+    np.testing.assert_allclose(metrics["manager/brier_real"], brier, rtol=1e-4)
+
+
 def test_nothing_is_learned_from_padding(slopes):
     batch = tiny.batch(size=B, steps=T)
     mask = batch.mask.at[0, 4:].set(False)
@@ -259,7 +281,7 @@ def test_paths_of_segments_go_on_where_the_worker_ended(model, seen):
     def learn(paths, key):
         found, _, paths, metrics = hierarchical_losses(
             world, behaviour, behaviour.critics, HierarchyStatistics.init(config), paths, batch,
-            seen, config, key=key,
+            None, seen, config, key=key,
         )  # fmt: skip
         return found, paths, metrics
 
@@ -309,6 +331,7 @@ def test_subgoals_of_pixels_are_codes():
             HierarchyStatistics.init(BEHAVIOUR),
             None,
             batch,
+            None,
             seen,
             BEHAVIOUR,
             key=jr.key(5),

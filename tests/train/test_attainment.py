@@ -1,10 +1,18 @@
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 import tiny
+import toy
 
 from dreamer_h.config import Config, JumpConfig, ReplayConfig
+from dreamer_h.train import oracle
 from dreamer_h.train.attainment import attainment, brier, calibration_error
-from dreamer_h.train.evaluate import Episode
+from dreamer_h.train.evaluate import Episode, play
 from dreamer_h.train.gap import promised_and_paid
 from dreamer_h.train.state import Agent, init_agent
 
@@ -32,14 +40,56 @@ def episode(steps: int, sampled: bool = True) -> Episode:
 
 
 def test_attainment_is_of_whole_segments_of_sampled_episodes(agent):
-    assert attainment(agent, [episode(1), episode(9, sampled=False)], 0.3) == {}
-    found = attainment(agent, [episode(9), episode(9, sampled=False)], 0.3)
+    env = toy.Plain()  # cannot be put back
+    assert attainment(agent, env, [episode(1), episode(9, sampled=False)], 0.3) == {}
+    found = attainment(agent, env, [episode(9), episode(9, sampled=False)], 0.3)
     assert {name.removeprefix("attained/") for name in found} == {
         "real", "simulated", "oracle_simulated", "foretold", "brier", "calibration_error"
     }  # fmt: skip
     assert all(0 <= value <= 1 for value in found.values())
-    everywhere = attainment(agent, [episode(9)], 1e9)
+    everywhere = attainment(agent, env, [episode(9)], 1e9)
     assert all(everywhere[f"attained/{name}"] == 1 for name in ("real", "simulated"))
+
+
+@pytest.fixture(scope="module")
+def player() -> Agent:
+    world = dataclasses.replace(tiny.WORLD, residual=True, learned_scale=True)
+    config = dataclasses.replace(CONFIG, world=world)
+    return tiny.weights(lambda: init_agent(jax.ShapeDtypeStruct((5,), jnp.float32), 1, config))
+
+
+def played(agent: Agent, env, length: int) -> Episode:
+    (found,) = play(agent, [env], [3], [True], seed=0)
+    assert len(found.action) == length and len(found.moments) == -(-length // K)
+    return found
+
+
+def test_the_real_task_is_put_back_to_where_segments_began(player, monkeypatch):
+    env = toy.Toy(length=7)
+    episode = played(player, env, 7)
+    free = oracle.really_tried(player, env, episode, key=jr.key(0))
+    assert free.shape == (3,) and np.all(free > 1e-2)  # the worker's own way
+    again = itertools.cycle([episode.action[0:6:K], episode.action[1:6:K]])
+    monkeypatch.setattr(oracle, "_acted", lambda *_, key: next(again))
+    exact = oracle.really_tried(player, env, episode, key=jr.key(0))
+    np.testing.assert_allclose(exact, 0.0, atol=2e-4)  # by the actions that once led there
+    found = attainment(player, env, [episode], 1e9)
+    assert found["attained/oracle_real"] == 1.0
+
+
+def test_a_task_that_cannot_be_put_back_is_not(player):
+    env = toy.Plain(length=7)
+    (episode,) = play(player, [env], [3], [True], seed=0)
+    assert episode.moments == () and "attained/oracle_real" not in attainment(
+        player, env, [episode], 0.3
+    )
+
+
+def test_segments_in_which_the_task_fails_are_left_out(player):
+    env = toy.Toy(length=7)
+    episode = played(player, env, 7)
+    env.breaks = lambda _, step: "raises" if step == 4 else None
+    assert oracle.really_tried(player, env, episode, key=jr.key(0)).shape == (2,)
 
 
 def test_a_manager_promises_a_return_of_its_own(agent):

@@ -27,6 +27,7 @@ def test_a_run_with_two_levels_trains_saves_and_comes_back(tmp_path):
     assert found["train/skipped"] == 0 and np.isfinite(found["world/arrive"])
     for name in ("manager/policy", "manager/prior_nats", "worker/policy", "worker/attained"):
         assert np.isfinite(found[f"behaviour/{name}"]), name
+    assert 0 < found["behaviour/worker/attained_real"] <= 1  # of real segments
     assert 0 <= found["eval/attained/real"] <= 1
     assert all(np.isfinite(found[f"eval/return_{who}"]) for who in ("manager", "imagined", "real"))
     config, agent, manifest = load_agent(tmp_path)
