@@ -170,7 +170,8 @@ class BehaviourConfig:
     manager_jumps: int = 16
     """Jumps that a manager imagines from every anchor."""
     reliant: bool = True
-    """Whether a manager counts what follows a segment only as often as the worker gets there."""
+    """Whether a manager counts on where a segment leads only as often as the worker gets there, and
+    else on what the place is worth where it began."""
     attained: float = 0.3
     """Distance at which a subgoal counts as reached: in deviations of the observation, or, for
     pixels, as a share of the code."""

@@ -114,7 +114,7 @@ def plan(
     """Follows the manager in level 1 from where it stands (B, ...). Nothing carries a gradient.
 
     Reward and continue of a jump already contain the discounts of its steps. A `reliant` return
-    counts what follows as often as the worker gets there.
+    counts what follows as often as the worker gets there; else it goes on from where it stood.
     """
     jump, manager = stop(world.jumps[0]), stop(manager)
 
@@ -132,11 +132,12 @@ def plan(
     standing, choice, goal, reward, discount = found
     anchor = cast(Array, standing.obs)
     reliability = manager.reliability(anchor, goal).mean
-    if reliant:
-        discount = discount * reliability
     value = manager.value(standing.features).mean
     following = jnp.concatenate([value[1:], manager.value(last.features).mean[None]])
-    returns = lambda_return(reward, discount, following, lambda_)
+    stayed = jnp.zeros_like(reward)
+    if reliant:
+        stayed, discount = discount * (1.0 - reliability) * value, discount * reliability
+    returns = lambda_return(reward + stayed, discount, following, lambda_)
     weight = survival(discount)
     return stop(Plan(standing, choice, goal, reward, reliability, value, returns, weight))
 

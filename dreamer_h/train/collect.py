@@ -183,8 +183,6 @@ class Collector:
 
     def _lose(self, i: int, fault: EnvironmentFault) -> None:
         self.ring.drop(i)
-        if self.pursuits is not None:
-            self.pursuits.drop(i)
         self.needs_reset[i] = True
         self.faults += 1
         self.faults_in_a_row += 1

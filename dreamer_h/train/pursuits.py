@@ -1,8 +1,6 @@
 """The subgoals that were pursued in reality, and where that led: what reliability is learned from,
 beside imagination."""
 
-from typing import Any
-
 import numpy as np
 
 from dreamer_h.behaviour.hierarchical import ManagerWorker, anchors_of
@@ -16,7 +14,7 @@ SAMPLED = 64  # of them an update
 class PursuitLog:
     """The last segments of E environments that went from one choice of the manager to the next.
 
-    One that an episode's end cuts short is not told of.
+    Counted from an episode's start; one that its end, or a fault, cuts short is not told of.
     """
 
     def __init__(self, behaviour: ManagerWorker, memory: Memory):
@@ -24,7 +22,6 @@ class PursuitLog:
         environments, width = memory.intent.shape
         self.stride = behaviour.stride
         self.begun = np.zeros((environments, 2, width), np.float32)  # where from, and where to
-        self.under_way = np.zeros(environments, bool)
         self.kept = np.zeros((KEPT, 3, width), np.float32)  # and where it led
         self.count = 0
 
@@ -37,15 +34,10 @@ class PursuitLog:
             return
         place, goal = np.asarray(anchors_of(memory.latent)), np.asarray(memory.intent)
         for i in np.flatnonzero(begins):
-            if passed[i] and self.under_way[i]:
+            if passed[i]:
                 self.kept[self.count % KEPT] = *self.begun[i], place[i]
                 self.count += 1
             self.begun[i] = place[i], goal[i]
-            self.under_way[i] = True
-
-    def drop(self, i: int) -> None:
-        """Environment i has lost its episode."""
-        self.under_way[i] = False
 
     def sample(self, rng: np.random.Generator) -> Pursuits:
         """Some of those that are kept; as long as there is none, of none."""
@@ -53,16 +45,11 @@ class PursuitLog:
         start, goal, reached = np.moveaxis(self.kept[chosen], 1, 0)
         return Pursuits(start, goal, reached, np.full(SAMPLED, self.count > 0))
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, np.ndarray]:
         """All that resuming needs."""
-        return {
-            "begun": self.begun,
-            "under_way": self.under_way,
-            "kept": self.kept,
-            "count": np.asarray(self.count),
-        }
+        return {"begun": self.begun, "kept": self.kept, "count": np.asarray(self.count)}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes back what `state` gave."""
-        self.begun, self.under_way = arrays["begun"].copy(), arrays["under_way"].copy()
-        self.kept, self.count = arrays["kept"].copy(), int(arrays["count"])
+        self.begun, self.kept = arrays["begun"].copy(), arrays["kept"].copy()
+        self.count = int(arrays["count"])

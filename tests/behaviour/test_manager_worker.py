@@ -92,7 +92,7 @@ def test_the_managers_returns_are_the_lambda_returns_of_its_jumps(model, seen, r
     found = jax.jit(run)(jr.key(1))
     manager, jump = behaviour.manager, world.jumps[0]
     # a jump's own head says what the segment pays, discounts of its steps included
-    discount = []
+    discount, paid = [], []
     for n in range(3):
         known = jump.macro.decode(macro_of(found.choice[n]), found.standing.obs[n])
         at = jax.tree.map(lambda leaf, n=n: leaf[n], found.standing)
@@ -102,11 +102,14 @@ def test_the_managers_returns_are_the_lambda_returns_of_its_jumps(model, seen, r
         np.testing.assert_allclose(found.reward[n], outlook.reward.mean, rtol=1e-4, atol=1e-5)
         share = manager.reliability(at.obs, found.goal[n]).mean if reliant else 1.0
         discount.append(np.asarray(outlook.continue_.mean * share))
+        # where the worker does not get, it is still where it was
+        stays = outlook.continue_.mean * (1 - share) * manager.value(at.features).mean
+        paid.append(np.asarray(found.reward[n] + stays))
         if n < 2:
             after = jax.tree.map(lambda leaf, n=n: leaf[n + 1], found.standing)
             chex.assert_trees_all_close(after, following, atol=1e-5)
     value = [*np.asarray(found.value)[1:], np.asarray(manager.value(following.features).mean)]
-    wanted = oracles.lambda_return(np.asarray(found.reward), np.stack(discount), value, 0.9)
+    wanted = oracles.lambda_return(np.stack(paid), np.stack(discount), value, 0.9)
     np.testing.assert_allclose(found.returns, wanted, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found.weight[2], discount[0] * discount[1], rtol=1e-4)
 

@@ -33,7 +33,7 @@ def agent() -> Agent:
 def collector_of(agent: Agent) -> Collector:
     envs = [toy.Toy(length=LENGTH), toy.Toy(length=LENGTH + 2)]
     ring = Ring(1000, (5,), np.dtype(np.float32), 1)
-    return Collector(envs, ring, agent, seed=0, failures=1)
+    return Collector(envs, ring, agent, seed=0, failures=3)
 
 
 def log_of(collector: Collector) -> pursuits.PursuitLog:
@@ -78,15 +78,15 @@ def test_old_ones_make_room(agent, monkeypatch):
     assert not any((early == kept).all(-1).any() for kept in log.kept[:, 1])
 
 
-def test_a_lost_episode_ends_its_segment(agent):
+def test_a_lost_episode_loses_its_segment(agent):
     collector = collector_of(agent)
-    list(steps(collector, agent, 2))
+    breaks = lambda episode, step: "raises" if (episode, step) == (0, 4) else None
+    collector.envs[0] = toy.Toy(breaks)
+    with pytest.warns(UserWarning, match="lost its episode"):
+        goals = [goal for _, _, goal in steps(collector, agent, 7)]
     log = log_of(collector)
-    assert log.under_way.all()
-    log.drop(0)
-    before = log.count
-    list(steps(collector, agent, 1))
-    assert log.count == before + 1  # of the other one alone
+    kept = {goal.tobytes() for goal in log.kept[: log.count, 1]}
+    assert [goals[t][0].tobytes() in kept for t in (0, 2, 4)] == [True, False, True]
 
 
 def test_a_resumed_log_goes_on_with_the_segments_under_way(agent):
