@@ -41,7 +41,7 @@ PRESETS: dict[str, Config] = {
     # Small and quick on two cores. What differs from DreamerV3 in kind, and why:
     # docs/decisions/001-cpu-preset.md, 004-bits-of-the-code.md,
     # 006-carried-observations.md, 007-correlated-noise.md, 009-moving-average.md,
-    # 011-no-free-nats.md and 014-paths-that-go-on.md.
+    # 011-no-free-nats.md, 014-paths-that-go-on.md and 015-two-levels-that-cost-less.md.
     "cpu": Config(
         steps=100_000,
         envs=1,
@@ -74,6 +74,8 @@ PRESETS: dict[str, Config] = {
             entropy_rate=1e-3,
             paths=64,
             path_length=100,
+            manager_jumps=4,
+            worker_waypoints=32,
             gradient_steps=4,
             actor_rate=0.3,
             critic_rate=0.3,
