@@ -50,7 +50,6 @@ def main(arguments: list[str]) -> int:
         print(table(episodes))
         returns = promised_and_paid(agent, episodes, config.behaviour.horizon)
         env = make_env()
-        env.reset(seed=chosen.seed)
         attained = attainment(agent, env, episodes, config.behaviour.attained)
         env.close()
         for name, value in {**{f"return/{k}": v for k, v in returns.items()}, **attained}.items():

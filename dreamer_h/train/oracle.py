@@ -24,8 +24,8 @@ def really_tried(agent: Agent, env: gym.Env, episode: Episode, *, key: Array) ->
     """Distances at the end, one for each whole segment of the episode, from where it went.
 
     The sampled worker begins where each segment of the episode began. `env` is one of the task that
-    can be put back (`get_state`, `set_state`) and has been reset; it is left anywhere. Segments in
-    which it fails are left out.
+    can be put back (`get_state`, `set_state`); it is left anywhere. Segments in which it fails are
+    left out.
     """
     stride = agent.behaviour.stride  # pyright: ignore[reportAttributeAccessIssue]
     bare: Any = env.unwrapped
@@ -33,6 +33,7 @@ def really_tried(agent: Agent, env: gym.Env, episode: Episode, *, key: Array) ->
     begin_key, *keys = jr.split(key, 1 + stride)
     stacks, goals = _set_out(agent, episode.beginning(count * stride), key=begin_key)
     moments, whole = list(episode.moments[:count]), np.ones(count, bool)
+    env.reset(seed=0)  # before which nobody may step; the moments overwrite all of it
     obs = episode.obs[: count * stride : stride].copy()
     for step_key in keys:
         act_key, see_key = jr.split(step_key)

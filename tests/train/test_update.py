@@ -285,8 +285,9 @@ def slopes():
     def weighted(moved, statistics, batch, weights, key):
         agent, slow_critics = moved
         _, aux = total_loss(
-            agent, None, slow_critics, statistics, None, batch, config, update=jnp.int32(0), key=key
-        )
+            agent, None, slow_critics, statistics, None, batch, None, config, update=jnp.int32(0),
+            key=key,
+        )  # fmt: skip
         return sum(weights[name] * aux[-1][name] for name in weights), aux
 
     compiled = jax.jit(jax.grad(weighted, has_aux=True))
@@ -326,7 +327,7 @@ def test_policies_are_trained_in_the_world_of_the_average_which_learns_nothing_f
 
     def losses(agent, average):
         *_, metrics = total_loss(
-            agent, average, state.slow_critics, state.statistics, None, batch, AVERAGED,
+            agent, average, state.slow_critics, state.statistics, None, batch, None, AVERAGED,
             update=state.update, key=key,
         )[1]  # fmt: skip
         return jnp.stack([metrics[name] for name in names])
