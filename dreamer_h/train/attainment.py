@@ -50,7 +50,8 @@ def attainment(
             found.setdefault(name, []).append(np.asarray(values))
         if episode.moments and number < PUT_BACK:
             tried = really_tried(agent, env, episode, key=real_key)
-            found.setdefault("oracle_real", []).append(tried)
+            if len(tried):
+                found.setdefault("oracle_real", []).append(tried)
     if not found:
         return {}
     arrays = {name: np.concatenate(values) for name, values in found.items()}

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Shaped
 
 from dreamer_h.behaviour.hierarchical import anchors_of
 from dreamer_h.behaviour.subgoal import distance, spread_of
-from dreamer_h.guard import EnvironmentFault, checked_step
+from dreamer_h.guard import EnvironmentFault, checked_reset, checked_step
 from dreamer_h.train.evaluate import Episode
 from dreamer_h.train.state import Agent
 from dreamer_h.types import Sequence, Stack
@@ -33,7 +33,10 @@ def really_tried(agent: Agent, env: gym.Env, episode: Episode, *, key: Array) ->
     begin_key, *keys = jr.split(key, 1 + stride)
     stacks, goals = _set_out(agent, episode.beginning(count * stride), key=begin_key)
     moments, whole = list(episode.moments[:count]), np.ones(count, bool)
-    env.reset(seed=0)  # before which nobody may step; the moments overwrite all of it
+    try:
+        checked_reset(env, 0)  # before which nobody may step; the moments overwrite all of it
+    except EnvironmentFault:
+        return np.empty(0)
     obs = episode.obs[: count * stride : stride].copy()
     for step_key in keys:
         act_key, see_key = jr.split(step_key)

@@ -90,6 +90,9 @@ def test_segments_in_which_the_task_fails_are_left_out(player):
     episode = played(player, env, 7)
     env.breaks = lambda _, step: "raises" if step == 4 else None
     assert oracle.really_tried(player, env, episode, key=jr.key(0)).shape == (2,)
+    env.breaks = lambda *_: "raises"
+    found = attainment(player, env, [episode], 0.3)
+    assert "attained/real" in found and "attained/oracle_real" not in found
 
 
 def test_a_manager_promises_a_return_of_its_own(agent):
