@@ -147,9 +147,9 @@ class Collector:
         self.faults_in_a_row = counts["faults_in_a_row"]
         self.random.bit_generator.state = counts["random"]
         if self.pursuits is not None:
-            self.pursuits.restore(_part(arrays, "pursuits/"))
+            self.pursuits.restore(part_of(arrays, "pursuits/"))
         for i, env in enumerate(self.envs):
-            state = _part(arrays, f"env{i}/")
+            state = part_of(arrays, f"env{i}/")
             if state:
                 env.unwrapped.set_state(state)  # type: ignore[attr-defined]
             else:
@@ -196,7 +196,7 @@ class Collector:
             )
 
 
-def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+def part_of(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     """Those whose names begin so, without that."""
     return {
         name.removeprefix(prefix): value

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from dreamer_h.replay.ring import Ring
 from dreamer_h.replay.sampler import check_window, sample
 from dreamer_h.train.archive import read_manifest
 from dreamer_h.train.checkpoint import Checkpoints
-from dreamer_h.train.collect import Collector, KeepsFailing
+from dreamer_h.train.collect import Collector, KeepsFailing, part_of
 from dreamer_h.train.evaluator import Evaluator
 from dreamer_h.train.interrupt import Interrupt
 from dreamer_h.train.logger import Counts, Logger
@@ -275,11 +276,7 @@ class Trainer:
             self.logger.resume_at(-1)
             return False
         self.state, arrays, manifest = loaded
-        part = lambda prefix: {
-            name.removeprefix(prefix): value
-            for name, value in arrays.items()
-            if name.startswith(prefix)
-        }
+        part = partial(part_of, arrays)
         self.ring = storage.load(self.logdir / "replay", manifest["replay"], part("replay/"))
         self.collector.ring = self.ring
         self.collector.restore(part("collector/"), manifest["collector"])
