@@ -21,6 +21,7 @@ import numpy as np
 
 from dreamer_h.behaviour.actor_critic import imagination_losses, imagine
 from dreamer_h.behaviour.hierarchical import ManagerWorker
+from dreamer_h.behaviour.lesson import Lesson
 from dreamer_h.config import Config
 from dreamer_h.files import replacing
 from dreamer_h.nn.multiply_adds import multiply_adds
@@ -89,8 +90,8 @@ def time_parts(
 
     def inside(behaviour, slow_critics, model, batch, seen):
         losses, *_ = behaviour_losses(
-            model, behaviour, slow_critics, init_statistics(config), state.paths, batch, None, seen,
-            seen, chosen, key=key,
+            model, behaviour, slow_critics, init_statistics(config), state.paths,
+            Lesson(batch, seen, seen), chosen, key=key,
         )  # fmt: skip
         return total(losses)
 

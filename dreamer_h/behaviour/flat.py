@@ -1,5 +1,7 @@
 """What an actor and a critic learn from a batch, where there are no levels."""
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -11,10 +13,11 @@ from dreamer_h.behaviour.actor_critic import (
     imagine,
     replay_value_loss,
 )
+from dreamer_h.behaviour.lesson import Lesson
 from dreamer_h.behaviour.paths import Beginnings, Paths
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.nn.statistics import Statistics
-from dreamer_h.types import Latent, Sequence
+from dreamer_h.types import Latent
 from dreamer_h.world.heads import Head
 from dreamer_h.world.world import World
 
@@ -27,21 +30,19 @@ def scales(config: BehaviourConfig) -> dict[str, float]:
 def flat_losses(
     dream: World,
     behaviour: ActorCritic,
-    slow_critic: Head,
+    slow_critics: tuple[Head],
     statistics: Statistics,
     paths: Paths | None,
-    batch: Sequence,
-    latents: Latent,
-    dreamt: Latent,
+    lesson: Lesson,
     config: BehaviourConfig,
     *,
     key: PRNGKeyArray,
 ) -> tuple[dict[str, Float[Array, "..."]], Statistics, Paths | None, dict[str, Float[Array, ""]]]:
     """Losses of a batch, the new statistics, where imagined paths stand, and what the log shows.
 
-    `latents` are the posteriors (B, T+1, ...) of the world that learns, `dreamt` those of the
-    `dream`, in which the policy is followed: along `paths`, or anew from every posterior.
+    The policy is followed in the `dream`: along `paths`, or anew from every posterior.
     """
+    (slow_critic,), batch, dreamt = slow_critics, lesson.batch, cast(Latent, lesson.dreamt)
     size, times = batch.mask.shape
     begin_key, key, end_key = jr.split(key, 3)
     # Imagination starts at no posterior of a window's first step: its memory is still empty.
@@ -78,7 +79,7 @@ def flat_losses(
         lambda latent, sequence, bootstrap: replay_value_loss(
             behaviour, slow_critic, latent, sequence, bootstrap, config
         )
-    )(latents, batch, jax.lax.stop_gradient(bootstrap))
+    )(lesson.latents, batch, jax.lax.stop_gradient(bootstrap))
 
     metrics = {name: value.mean() for name, value in imagined.items()}
     metrics["return_scale"] = return_scale.scale

@@ -21,9 +21,10 @@ def practised(
     config: BehaviourConfig,
     *,
     key: PRNGKeyArray,
-) -> Float[Array, "B V"]:
+) -> tuple[Float[Array, "B V"], Bool[Array, " B"]]:
     """A subgoal for each of B posts: of the manager, or where the same was `reached` a segment
-    later, which is not `known` of all; of the rest, one that another was reached from."""
+    later, which is not `known` of all; of the rest, one that another was reached from. With it
+    whether it is the manager's."""
     kind_key, other_key = jr.split(key)
     draw = jr.uniform(kind_key, known.shape)
     hindsight = known & (draw >= config.own_goals)
@@ -31,7 +32,7 @@ def practised(
     other = jr.permutation(other_key, len(reached))
     random = known[other] & any_
     goal = jnp.where(hindsight[:, None], reached, asked)
-    return jnp.where(random[:, None], reached[other], goal)
+    return jnp.where(random[:, None], reached[other], goal), ~(hindsight | random)
 
 
 def waypoints_of(world: Hierarchy, plan: Plan, count: int, *, key: PRNGKeyArray) -> Segment:

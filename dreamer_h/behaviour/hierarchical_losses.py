@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from dreamer_h.behaviour.actor_critic import imagination_losses, value_loss
 from dreamer_h.behaviour.goals import practised, waypoints_of
 from dreamer_h.behaviour.hierarchical import ManagerWorker, anchors_of
+from dreamer_h.behaviour.lesson import Lesson
 from dreamer_h.behaviour.manager import Manager, Plan, choice_of, manager_losses, plan
 from dreamer_h.behaviour.paths import Beginnings, Paths
 from dreamer_h.behaviour.returns import lambda_return
@@ -20,7 +21,7 @@ from dreamer_h.behaviour.worker import Attempt, Post, Segment, attempt
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.nn import fsq
 from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, Statistics
-from dreamer_h.types import Pursuits, Sequence, Stack, merged
+from dreamer_h.types import Sequence, Stack, merged
 from dreamer_h.world.heads import Head
 from dreamer_h.world.hierarchy import Hierarchy
 from dreamer_h.world.outcome import Outcome
@@ -77,7 +78,8 @@ class Replayed(eqx.Module):
 def scales(config: BehaviourConfig) -> dict[str, float]:
     """The weight of each loss of manager and worker."""
     found = dict.fromkeys(("manager/policy", "manager/value", "manager/prior"), 1.0)
-    found |= dict.fromkeys(("manager/reliability", "worker/policy", "worker/value"), 1.0)
+    found |= dict.fromkeys(("manager/filled_value", "manager/reliability"), 1.0)
+    found |= dict.fromkeys(("worker/policy", "worker/value"), 1.0)
     return found | {"manager/replay_value": config.replay_value_scale}
 
 
@@ -87,20 +89,18 @@ def hierarchical_losses(
     slow_critics: tuple[Head, Head],
     statistics: HierarchyStatistics,
     paths: Paths | None,
-    batch: Sequence,
-    pursuits: Pursuits | None,
-    seen: Stack,
+    lesson: Lesson,
     config: BehaviourConfig,
     *,
     key: PRNGKeyArray,
 ) -> tuple[Losses, HierarchyStatistics, Paths | None, Metrics]:
-    """Losses of manager and worker on a batch whose posteriors in the dreamt world are `seen`
-    (B, T+1, ...), the new statistics, where imagined paths stand, and what the log shows. Nothing
-    of it reaches the world.
+    """Losses of manager and worker, the new statistics, where imagined paths stand, and what the
+    log shows. Nothing of it reaches the world.
 
-    Manager and worker set out along `paths`, or anew from every replayed segment. Whether subgoals
-    are reached is learned from these segments and from real ones, the `pursuits`.
+    Manager and worker set out in the `dream` along `paths`, or anew from every replayed segment.
+    Whether subgoals are reached is learned from these segments and from real pursuits.
     """
+    batch, seen, pursuits = lesson.batch, cast(Stack, lesson.dreamt), lesson.pursuits
     manager, (slow_manager, slow_worker) = behaviour.manager, slow_critics
     begin_key, plan_key, goal_key, way_key, segment_key, end_key = jr.split(key, 6)
     replayed = Replayed.of(dream, batch, seen)
@@ -123,16 +123,21 @@ def hierarchical_losses(
     )
 
     reached, known = replayed.reached[begun.chosen], replayed.known[begun.chosen] & begun.anew
-    goal = practised(dreamt.goal[0], reached, known, config, key=goal_key)
+    goal, own = practised(dreamt.goal[0], reached, known, config, key=goal_key)
     way = waypoints_of(dream, dreamt, config.worker_waypoints, key=way_key)
     segment = jax.tree.map(
         lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), Segment(begun.state, goal), way
     )
-    real = jnp.concatenate([begun.real, jnp.ones(len(way.goal), bool)])
+    always = jnp.ones(len(way.goal), bool)
+    real, own = jnp.concatenate([begun.real, always]), jnp.concatenate([own, always])
     spread = None if seen.ground.obs is None else spread_of(merged(seen.ground.obs))
     worked, of_worker, shown, tried = _worked(
         dream, behaviour, slow_worker, statistics.worker, segment, real, spread, config, segment_key
     )
+    # what the manager's own subgoals came to, with level 0's rewards
+    features = segment.post.standing.features
+    filled = value_loss(manager.value(features), slow_manager, features, tried.worth, config)
+    losses["filled_value"] = jnp.where(real & own, filled, 0.0)
     if paths is not None:
         count = len(begun.real)
         last, discount = (

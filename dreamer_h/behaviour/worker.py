@@ -46,6 +46,7 @@ class Attempt(eqx.Module):
     after: Float[Array, " B"]  # and where they ended
     post: Post  # there
     discount: Float[Array, "K B"]  # probability to go on, times the discount, of each step
+    worth: Float[Array, " B"]  # the task's reward on the way and the manager's value at the end
 
 
 def attempt(
@@ -96,9 +97,10 @@ def attempt(
     value = TwoHot(critic(features)).mean
     following = jnp.concatenate([value[1:], end[None]])
     returns = lambda_return(reward + goal_weight * progress, discount, following, lambda_)
+    worth = lambda_return(reward, discount, following, 1.0)[0]
     weight = survival(discount)
     rollout = Rollout(features, action, reward, value, returns, stop(weight))
-    return rollout, stop(Attempt(first, away[-1], Post(last, stood), discount))
+    return rollout, stop(Attempt(first, away[-1], Post(last, stood), discount, worth))
 
 
 def _stood_after(

@@ -4,22 +4,21 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from dreamer_h.behaviour import flat, hierarchical_losses
 from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.behaviour.inside import Behaviour
+from dreamer_h.behaviour.lesson import Lesson
 from dreamer_h.behaviour.paths import Paths
 from dreamer_h.config import BehaviourConfig, Config
 from dreamer_h.nn.optimizer import slowed
 from dreamer_h.train.state import Agent, TrainState, in_precision, optimizer
-from dreamer_h.types import Latent, Pursuits, Sequence, Stack
-from dreamer_h.world.heads import Head
+from dreamer_h.types import Pursuits, Sequence
 from dreamer_h.world.hierarchy import Hierarchy, levels_of
 from dreamer_h.world.objective import batch_losses
 from dreamer_h.world.objective import scales as world_scales
@@ -40,12 +39,10 @@ def make_update(config: Config) -> Callable[..., tuple[TrainState, Metrics]]:
         # batched and single draws is not needed inside an update
         key = jr.fold_in(jr.key(state.seed, impl="unsafe_rbg"), state.update)
         together_key, alone_key = jr.split(key)
-        learned, posteriors, metrics = _together(state, batch, pursuits, config, key=together_key)
+        learned, lesson, metrics = _together(state, batch, pursuits, config, key=together_key)
         sound = jnp.isfinite(metrics["train/loss"]) & jnp.isfinite(metrics["train/gradient_norm"])
         if config.behaviour.gradient_steps > 1:
-            alone = lambda state, key: _behaviour_alone(
-                state, batch, pursuits, posteriors, config, key=key
-            )
+            alone = lambda state, key: _behaviour_alone(state, lesson, config, key=key)
             keys = jr.split(alone_key, config.behaviour.gradient_steps - 1)
             learned, (totals, shown) = jax.lax.scan(alone, learned, keys)
             sound &= jnp.isfinite(totals).all()
@@ -73,13 +70,6 @@ def make_update(config: Config) -> Callable[..., tuple[TrainState, Metrics]]:
     return jax.jit(update, donate_argnums=0)
 
 
-class Posteriors(eqx.Module):
-    """What further gradient steps of the behaviour go on from; no gradient runs through it."""
-
-    latents: Latent  # (B, T+1, ...) posteriors of the world that learns
-    dreamt: Latent | Stack  # of the dream, which is that of the average if there is one
-
-
 def _together(
     state: TrainState,
     batch: Sequence,
@@ -87,13 +77,12 @@ def _together(
     config: Config,
     *,
     key: PRNGKeyArray,
-) -> tuple[TrainState, Posteriors, Metrics]:
-    """One gradient step of simulator and behaviour."""
+) -> tuple[TrainState, Lesson, Metrics]:
+    """One gradient step of simulator and behaviour, and what further steps may learn from."""
     loss = jax.value_and_grad(total_loss, has_aux=True)
-    (total, (statistics, paths, posteriors, metrics)), gradient = loss(
-        state.agent, state.average, state.slow_critics, state.statistics, state.paths, batch,
-        pursuits, config, update=state.update, key=key,
-    )  # fmt: skip
+    (total, (statistics, paths, lesson, metrics)), gradient = loss(
+        state.agent, state, batch, pursuits, config, key=key
+    )
     metrics |= {"train/loss": total, "train/gradient_norm": optax.tree.norm(cast(Any, gradient))}
     world, of_world = _moved_by(gradient.world, state.optimizer[0], state.agent.world, config)
     learned = _with_better_behaviour(state, gradient.behaviour, statistics, paths, config)
@@ -102,17 +91,11 @@ def _together(
         agent=Agent(world, learned.agent.behaviour),
         optimizer=(of_world, learned.optimizer[1]),
     )
-    return learned, posteriors, metrics
+    return learned, lesson, metrics
 
 
 def _behaviour_alone(
-    state: TrainState,
-    batch: Sequence,
-    pursuits: Pursuits | None,
-    posteriors: Posteriors,
-    config: Config,
-    *,
-    key: PRNGKeyArray,
+    state: TrainState, lesson: Lesson, config: Config, *, key: PRNGKeyArray
 ) -> tuple[TrainState, tuple[Float[Array, ""], Metrics]]:
     """One more gradient step of the behaviour, in the same simulator and on the same batch; its
     loss plus its gradient's norm, which is finite if both are, and what the log shows."""
@@ -123,8 +106,8 @@ def _behaviour_alone(
             (world, behaviour, state.slow_critics), jnp.dtype(config.precision)
         )
         found, statistics, paths, shown = behaviour_losses(
-            dream, chosen, slow_critics, state.statistics, state.paths, batch, pursuits,
-            posteriors.latents, posteriors.dreamt, config.behaviour, key=key,
+            dream, chosen, slow_critics, state.statistics, state.paths, lesson, config.behaviour,
+            key=key,
         )  # fmt: skip
         scales = _behaviour_scales(config)
         return _total(found, scales), (statistics, paths, _named("behaviour", found, shown))
@@ -174,42 +157,42 @@ def moved(average: T, towards: T, rate: float | Float[Array, ""]) -> T:
 
 def total_loss(
     agent: Agent,
-    average: Agent | None,
-    slow_critics: tuple[Head, ...],
-    statistics: Any,
-    paths: Paths | None,
+    state: TrainState,
     batch: Sequence,
     pursuits: Pursuits | None,
     config: Config,
     *,
-    update: Int[Array, ""],
     key: PRNGKeyArray,
-) -> tuple[Float[Array, ""], tuple[Any, Paths | None, Posteriors, Metrics]]:
+) -> tuple[Float[Array, ""], tuple[Any, Paths | None, Lesson, Metrics]]:
     """The weighted sum of all losses of a batch, the new statistics and paths, what further steps
-    go on from, and the metrics.
+    may learn from, and the metrics.
 
-    Imagination runs in the average's world, if there is an average.
+    `agent` is the one that learns, the rest stands in `state`. Imagination runs in the average's
+    world, if there is an average.
     """
-    dtype = jnp.dtype(config.precision)
-    agent, average, slow_critics = in_precision((agent, average, slow_critics), dtype)
+    agent, average, slow_critics = in_precision(
+        (agent, state.average, state.slow_critics), jnp.dtype(config.precision)
+    )
     world, behaviour = agent.world, agent.behaviour
     posterior_key, average_key, imagine_key = jr.split(key, 3)
 
-    losses, latents, seen = batch_losses(world, batch, config, update=update, key=posterior_key)
+    losses, latents, seen = batch_losses(
+        world, batch, config, update=state.update, key=posterior_key
+    )
     metrics = _named("world", losses, seen)
     dream, dreamt = world if average is None else average.world, latents
     if average is not None or config.levels > 1:
         keys = jr.split(average_key, len(batch.mask))
         observe = lambda sequence, key: dream.start(sequence, key=key)
         dreamt = jax.lax.stop_gradient(jax.vmap(observe)(batch, keys))
+    lesson = Lesson(batch, latents, dreamt, pursuits)
     found, statistics, paths, shown = behaviour_losses(
-        dream, behaviour, slow_critics, statistics, paths, batch, pursuits, latents, dreamt,
-        config.behaviour, key=imagine_key,
+        dream, behaviour, slow_critics, state.statistics, state.paths, lesson, config.behaviour,
+        key=imagine_key,
     )  # fmt: skip
     total = _total(losses | found, world_scales(config) | _behaviour_scales(config))
     metrics |= _named("behaviour", found, shown)
-    kept = jax.lax.stop_gradient(Posteriors(latents, dreamt))
-    return total, (statistics, paths, kept, metrics)
+    return total, (statistics, paths, jax.lax.stop_gradient(lesson), metrics)
 
 
 def _behaviour_scales(config: Config) -> dict[str, float]:
@@ -228,31 +211,20 @@ def _named(room: str, *found: dict[str, Float[Array, "..."]]) -> Metrics:
 def behaviour_losses(
     dream: Any,
     behaviour: Behaviour,
-    slow_critics: tuple[Head, ...],
+    slow_critics: Any,
     statistics: Any,
     paths: Paths | None,
-    batch: Sequence,
-    pursuits: Pursuits | None,
-    latents: Latent,
-    dreamt: Latent | Stack,
+    lesson: Lesson,
     config: BehaviourConfig,
     *,
     key: PRNGKeyArray,
 ) -> tuple[dict[str, Float[Array, "..."]], Any, Paths | None, Metrics]:
     """Losses of whichever kind of behaviour it is, the new statistics, where its paths stand, and
-    what the log shows.
-
-    `latents` are the posteriors of the world that learns, `dreamt` those of the `dream`.
-    """
+    what the log shows."""
     if isinstance(behaviour, ManagerWorker):
-        assert isinstance(dreamt, Stack)
-        of_manager, of_worker = slow_critics
         return hierarchical_losses.hierarchical_losses(
-            dream, behaviour, (of_manager, of_worker), statistics, paths, batch, pursuits, dreamt,
-            config, key=key,
-        )  # fmt: skip
-    (slow_critic,) = slow_critics
+            dream, behaviour, slow_critics, statistics, paths, lesson, config, key=key
+        )
     return flat.flat_losses(
-        dream, behaviour, slow_critic, statistics, paths, batch, latents, cast(Latent, dreamt),
-        config, key=key,
-    )  # fmt: skip
+        dream, behaviour, slow_critics, statistics, paths, lesson, config, key=key
+    )

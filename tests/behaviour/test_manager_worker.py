@@ -20,6 +20,7 @@ from dreamer_h.behaviour.hierarchical_losses import (
     hierarchical_losses,
 )
 from dreamer_h.behaviour.inside import followed
+from dreamer_h.behaviour.lesson import Lesson
 from dreamer_h.behaviour.manager import choice_of, macro_of, plan
 from dreamer_h.behaviour.paths import Paths
 from dreamer_h.behaviour.subgoal import distance, spread_of
@@ -126,13 +127,17 @@ def test_the_workers_return_ends_in_the_managers_value(model, seen, weight):
     goal = standing_of(seen).obs[::-1]
     segment = Segment(Post(ground, standing_of(seen)), goal)
     spread = spread_of(seen.ground.obs.reshape(-1, tiny.OBS))
-    run = lambda lambda_: attempt(
+    run = lambda lambda_, weight: attempt(
         world, behaviour.worker, behaviour.manager, segment, spread,
         goal_weight=jnp.float32(weight), gradient="reinforce", lambda_=lambda_, key=jr.key(3),
     )  # fmt: skip
     run = jax.jit(run, static_argnums=0)
-    rollout, tried = run(1.0)
-    flat, _ = run(0.0)
+    rollout, tried = run(1.0, weight)
+    flat, bootstrapped = run(0.0, weight)
+    # what a segment is worth to the manager knows neither of progress nor of the worker's critic
+    unasked, _ = run(1.0, 0.0)
+    np.testing.assert_allclose(tried.worth, unasked.returns[0], rtol=1e-4)
+    np.testing.assert_allclose(tried.worth, bootstrapped.worth, rtol=1e-4)
     assert rollout.features.shape[0] == K and rollout.action.shape == (K, B, tiny.ACTION)
     # with lambda 0 each step bootstraps at once, and the last of both is the same
     np.testing.assert_allclose(flat.returns[-1], rollout.returns[-1], rtol=1e-5)
@@ -171,8 +176,10 @@ def test_goals_are_practised_in_the_shares_that_were_asked_for():
     asked, reached = jnp.zeros((count, 1)), 1.0 + jnp.arange(count, dtype=jnp.float32)[:, None]
     known = jnp.arange(count) % 2 == 0
     config = dataclasses.replace(BEHAVIOUR, own_goals=0.5, hindsight_goals=0.3)
-    goal = np.asarray(practised(asked, reached, known, config, key=jr.key(0)))[:, 0]
+    goal, of_manager = practised(asked, reached, known, config, key=jr.key(0))
+    goal = np.asarray(goal)[:, 0]
     own = goal == 0
+    np.testing.assert_array_equal(of_manager, own)
     hindsight = goal == np.asarray(reached)[:, 0]
     assert not np.any(hindsight & ~np.asarray(known))  # what nobody saw is not practised
     assert hindsight[known].mean() == pytest.approx(0.4, abs=0.05)  # and half the strange ones
@@ -200,8 +207,8 @@ def slopes(model, seen):
     def weighted(moved, batch, weights):
         world, behaviour, slow = moved
         found, _, _, metrics = hierarchical_losses(
-            world, behaviour, slow, HierarchyStatistics.init(BEHAVIOUR), None, batch, PURSUITS,
-            seen, BEHAVIOUR, key=jr.key(5, impl="unsafe_rbg"),
+            world, behaviour, slow, HierarchyStatistics.init(BEHAVIOUR), None,
+            Lesson(batch, seen.ground, seen, PURSUITS), BEHAVIOUR, key=jr.key(5, impl="unsafe_rbg"),
         )  # fmt: skip
         total = sum((weights[name] * loss.mean() for name, loss in found.items()), jnp.float32(0))
         return total, (found, metrics)
@@ -219,6 +226,7 @@ OWN = {
     "manager/policy": "manager.actor",
     "manager/value": "manager.critic",
     "manager/replay_value": "manager.critic",
+    "manager/filled_value": "manager.critic",
     "manager/prior": "manager.prior",
     "manager/reliability": "manager.attains",
     "worker/policy": "worker.actor",
@@ -283,8 +291,8 @@ def test_paths_of_segments_go_on_where_the_worker_ended(model, seen):
     @jax.jit
     def learn(paths, key):
         found, _, paths, metrics = hierarchical_losses(
-            world, behaviour, behaviour.critics, HierarchyStatistics.init(config), paths, batch,
-            None, seen, config, key=key,
+            world, behaviour, behaviour.critics, HierarchyStatistics.init(config), paths,
+            Lesson(batch, seen.ground, seen), config, key=key,
         )  # fmt: skip
         return found, paths, metrics
 
@@ -333,12 +341,10 @@ def test_subgoals_of_pixels_are_codes():
             behaviour.critics,
             HierarchyStatistics.init(BEHAVIOUR),
             None,
-            batch,
-            None,
-            seen,
+            Lesson(batch, seen.ground, seen),
             BEHAVIOUR,
             key=jr.key(5),
-        )  # fmt: skip
+        )
     )(seen, batch)
     assert all(np.all(np.isfinite(loss)) for loss in found.values())
     assert 0 <= metrics["worker/attained"] <= 1

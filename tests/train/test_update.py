@@ -284,14 +284,12 @@ def slopes():
 
     def weighted(moved, statistics, batch, weights, key):
         agent, slow_critics = moved
-        _, aux = total_loss(
-            agent, None, slow_critics, statistics, None, batch, None, config, update=jnp.int32(0),
-            key=key,
-        )  # fmt: skip
+        at = dataclasses.replace(state, slow_critics=slow_critics, statistics=statistics)
+        _, aux = total_loss(agent, at, batch, None, config, key=key)
         return sum(weights[name] * aux[-1][name] for name in weights), aux
 
     compiled = jax.jit(jax.grad(weighted, has_aux=True))
-    state = fresh()
+    state = dataclasses.replace(fresh(), paths=None)
     wide = dataclasses.replace(
         init_statistics(config),
         return_scale=ReturnScale(jnp.float32(-50.0), jnp.float32(50.0), 0.01),
@@ -326,10 +324,8 @@ def test_policies_are_trained_in_the_world_of_the_average_which_learns_nothing_f
     names = ("behaviour/policy", "world/recon", "world/dyn")
 
     def losses(agent, average):
-        *_, metrics = total_loss(
-            agent, average, state.slow_critics, state.statistics, None, batch, None, AVERAGED,
-            update=state.update, key=key,
-        )[1]  # fmt: skip
+        at = dataclasses.replace(state, average=average)
+        *_, metrics = total_loss(agent, at, batch, None, AVERAGED, key=key)[1]
         return jnp.stack([metrics[name] for name in names])
 
     compiled = jax.jit(losses)
