@@ -1,16 +1,13 @@
 """Returns beside published ones and SAC: `python scripts/plot_returns.py results/<name>`.
 
-Reads `summary.json` of the folder (rows `return_mode`, `return_sampled` and `minutes` of variant
-flat) and `results/reference/`; writes `returns.png` and `table.md` into the folder. Works with
-whatever tasks, seeds and steps are there.
+Reads `summary.json` of the folder (rows `return_…` and `minutes`) and `results/reference/`; writes
+`returns.png`, `table.md` and, of managers, `gap.png` into the folder. Works with whatever tasks,
+variants, seeds and steps are there.
 """
 
 import argparse
-import csv
-import json
+import itertools
 import sys
-from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,102 +16,42 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from dreamer_h.files import replacing
-from dreamer_h.train.evaluate import interval
+from dreamer_h.train.curves import (
+    Point,
+    Reference,
+    Runs,
+    common_steps,
+    over_seeds,
+    read_reference,
+    read_runs,
+)
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
 STEPS = (10_000, 25_000, 50_000, 100_000)  # env steps of the table
-COLORS = {"ours": "#0072B2", "dreamerv3": "#E69F00", "tdmpc2": "#D55E00", "sac": "#009E73"}
+OURS = ("#0072B2", "#CC79A7", "#56B4E9", "#000000", "#999999")  # of variants, again if too few
+COLORS = {"dreamerv3": "#E69F00", "tdmpc2": "#D55E00", "sac": "#009E73"}
 MODE, SAMPLED = "-", (0, (4, 1.6))  # line styles: which policy is evaluated
+PROMISED = {"manager": "level 1 promises", "imagined": "level 0 promises", "real": "real"}
+References = dict[str, dict[str, list[Reference]]]
 
 
-@dataclass(frozen=True)
-class Point:
-    """One evaluation of one seed; the interval is over its episodes."""
-
-    value: float
-    lo: float | None
-    hi: float | None
-
-
-@dataclass(frozen=True)
-class Reference:
-    """One published or measured point; minutes only where they are known."""
-
-    env_steps: int
-    value: float
-    minutes: float | None = None
-
-
-# by what is measured, seed and env step
-Runs = dict[str, dict[int, dict[int, Point]]]
-
-
-def read_runs(folder: Path) -> dict[str, Runs]:
-    """The flat runs of each task. Raises ValueError if the folder has none."""
-    runs: dict[str, Runs] = {}
-    for row in json.loads((folder / "summary.json").read_text()):
-        what, x = row["what"], row["x"]
-        wanted = what in ("return_mode", "return_sampled", "minutes") and row["variant"] == "flat"
-        if not wanted or x is None or row["value"] is None:
-            continue
-        task = runs.setdefault(row["task"], defaultdict(lambda: defaultdict(dict)))
-        task[what][row["seed"]][x] = Point(row["value"], row["lo"], row["hi"])
-    runs = {
-        task: found
-        for task, found in sorted(runs.items())
-        if found["return_mode"] or found["return_sampled"]
-    }
-    if not runs:
-        raise ValueError(
-            f"{folder}/summary.json has no returns of variant flat; run scripts/table.py first"
-        )
-    return runs
-
-
-def read_reference(folder: Path = REFERENCE) -> dict[str, dict[str, list[Reference]]]:
-    """By task, then "dreamerv3" (curve), "dreamerv3_window", "tdmpc2" and "sac"; in env steps."""
-    found: dict[str, dict[str, list[Reference]]] = defaultdict(lambda: defaultdict(list))
-    for row in _csv(folder / "published.csv"):
-        name = row["method"] + ("_window" if row["how"] == "window" else "")
-        found[row["task"]][name].append(Reference(int(row["env_steps"]), float(row["return"])))
-    for row in _csv(folder / "sac.csv"):
-        found[row["task"]]["sac"].append(
-            Reference(int(row["env_steps"]), float(row["return"]), float(row["minutes"]))
-        )
-    return found
-
-
-def _csv(path: Path) -> list[dict[str, str]]:
-    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-    return list(csv.DictReader(lines))
-
-
-def over_seeds(points: list[Point]) -> tuple[float, float, float]:
-    """Mean and its 95 % interval: bootstrap over seeds; of a single seed that over its episodes."""
-    if len(points) == 1 and points[0].lo is not None and points[0].hi is not None:
-        return points[0].value, points[0].lo, points[0].hi
-    return interval(np.asarray([point.value for point in points]))
-
-
-def common_steps(seeds: dict[int, dict[int, Point]]) -> list[int]:
-    """Env steps at which every seed was evaluated: elsewhere a mean would jump with its seeds."""
-    return sorted(set.intersection(*(set(points) for points in seeds.values())))
-
-
-def draw(runs: dict[str, Runs], reference: dict[str, dict[str, list[Reference]]]) -> Figure:
+def draw(runs: dict[str, dict[str, Runs]], reference: References) -> Figure:
     """A row for each task: return against env steps, and against minutes."""
+    colors = colors_of(runs)
     figure = Figure(figsize=(9.2, 3.0 * len(runs) + 1.1), layout="constrained", dpi=120)
     axes = figure.subplots(len(runs), 2, sharey=True, squeeze=False)
-    for (task, found), (left, right) in zip(runs.items(), axes, strict=True):
-        last = max(x for what in found.values() for points in what.values() for x in points)
-        last = max(last, STEPS[-1])
+    for (task, variants), (left, right) in zip(runs.items(), axes, strict=True):
+        last = max(STEPS[0], *(x for found in variants.values() for x in steps_of(found)))
         _draw_reference(left, right, reference.get(task, {}), last)
-        for what, style in (("return_sampled", SAMPLED), ("return_mode", MODE)):
-            if found[what]:
-                _draw_ours(left, right, found[what], found["minutes"], what, style)
+        for variant, found in variants.items():
+            for what, style in (("return_sampled", SAMPLED), ("return_mode", MODE)):
+                if found[what]:
+                    label = f"dreamer_h {variant}, {what.removeprefix('return_')}"
+                    look = {"color": colors[variant], "linestyle": style}
+                    _draw_ours(left, right, found[what], found["minutes"], label, look)
         left.set_ylabel("return of an episode")
-        seeds = max(map(len, found.values()))
-        count = f"{seeds} seeds" if seeds > 1 else "1 seed"
+        seeds = {len(seeds) for found in variants.values() for seeds in found.values() if seeds}
+        count = f"{min(seeds)} to {max(seeds)} seeds" if len(seeds) > 1 else f"{max(seeds)} seed(s)"
         for axis in (left, right):
             axis.set_ylim(0, 1000)
             axis.set_title(f"{task}, {count}", loc="left", fontsize=10, fontweight="bold")
@@ -142,12 +79,20 @@ def draw(runs: dict[str, Runs], reference: dict[str, dict[str, list[Reference]]]
     return figure
 
 
-def _draw_ours(left, right, seeds, minutes, what, style) -> None:
-    color = COLORS["ours"]
-    policy = what.removeprefix("return_")
-    label = f"dreamer_h, {policy} (mean of seeds, 95 % band)"
-    thin = {"color": color, "linestyle": style, "linewidth": 0.7, "alpha": 0.45}
-    thick = {"color": color, "linestyle": style, "linewidth": 2.0}
+def colors_of(runs: dict[str, dict[str, Runs]]) -> dict[str, str]:
+    """One for each variant, the same in every task."""
+    names = dict.fromkeys(variant for variants in runs.values() for variant in variants)
+    return {name: OURS[i % len(OURS)] for i, name in enumerate(names)}
+
+
+def steps_of(found: Runs) -> set[int]:
+    """Env steps at which anything was measured."""
+    return {x for seeds in found.values() for points in seeds.values() for x in points}
+
+
+def _draw_ours(left, right, seeds, minutes, label, look) -> None:
+    label = f"{label} (mean of seeds, 95 % band)"
+    thin, thick = look | {"linewidth": 0.7, "alpha": 0.45}, look | {"linewidth": 2.0}
     if len(seeds) > 1:
         for seed, points in seeds.items():
             steps = sorted(points)
@@ -166,7 +111,7 @@ def _draw_ours(left, right, seeds, minutes, what, style) -> None:
         mean, low, high = zip(
             *(over_seeds([points[x] for points in seeds.values()]) for x in chosen), strict=True
         )
-        axis.fill_between(at, low, high, color=color, alpha=0.16, linewidth=0)
+        axis.fill_between(at, low, high, color=look["color"], alpha=0.16, linewidth=0)
         axis.plot(at, mean, label=label, **thick)
 
 
@@ -203,8 +148,41 @@ def _draw_reference(left, right, reference, last) -> None:
         right.plot([point.minutes for point in sac], values, markersize=4, label=label, **style)
 
 
-def table(runs: dict[str, Runs], reference: dict[str, dict[str, list[Reference]]]) -> str:
-    """Markdown: per task and env step ours, the published ones and SAC."""
+def draw_gap(runs: dict[str, dict[str, Runs]]) -> Figure | None:
+    """What a manager's levels promise beside what is paid, of each task that has one; else None."""
+    shown = [
+        (task, variant, found)
+        for task, variants in runs.items()
+        for variant, found in variants.items()
+        if found["return_manager"]
+    ]
+    if not shown:
+        return None
+    figure = Figure(figsize=(9.2, 2.8 * -(-len(shown) // 2) + 0.5), layout="constrained", dpi=120)
+    axes = figure.subplots(-(-len(shown) // 2), 2, squeeze=False).ravel()
+    for axis, (task, variant, found) in zip(axes, shown, strict=False):
+        for (name, label), color in zip(PROMISED.items(), OURS, strict=False):
+            seeds = found[f"return_{name}"]
+            steps = common_steps(seeds)
+            mean = [np.mean([points[x].value for points in seeds.values()]) for x in steps]
+            for points in seeds.values():
+                thin = {"color": color, "linewidth": 0.7, "alpha": 0.45}
+                axis.plot(sorted(points), [points[x].value for x in sorted(points)], **thin)
+            axis.plot(steps, mean, color=color, linewidth=2.0, label=label)
+        axis.set_title(f"{task}, {variant}", loc="left", fontsize=10, fontweight="bold")
+        axis.grid(alpha=0.25, linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x else "0")
+        axis.set_xlabel("env steps")
+    axes[0].set_ylabel("discounted return of 64 agent steps")
+    axes[0].legend(frameon=False, fontsize=8.5)
+    for axis in axes[len(shown) :]:
+        axis.set_visible(False)
+    return figure
+
+
+def table(runs: dict[str, dict[str, Runs]], reference: References) -> str:
+    """Markdown: per task, env step and variant ours, the published ones and SAC."""
     lines = [
         "Mean return, [95 % interval] and number of seeds. The interval is a bootstrap over seeds,",
         "of a single seed over its episodes. Where nothing was evaluated at an env step, the value",
@@ -212,25 +190,26 @@ def table(runs: dict[str, Runs], reference: dict[str, dict[str, list[Reference]]
         "episodes of the sampled policy (means around 25k, 50k and 100k); TD-MPC2 and SAC are of",
         "deterministic policies. Sources: `results/reference/`.",
     ]
-    for task, found in runs.items():
+    for task, variants in runs.items():
+        known = reference.get(task, {})
+        at = {
+            name: {point.env_steps: point for point in known.get(name, [])}
+            for name in ("dreamerv3", "dreamerv3_window", "tdmpc2", "sac")
+        }
         lines += [
             "",
             f"### {task}",
             "",
-            "| env steps | ours, sampled | DreamerV3 | ours, mode | TD-MPC2 | SAC "
+            "| env steps | ours | ours, sampled | DreamerV3 | ours, mode | TD-MPC2 | SAC "
             "| ours, minutes | SAC, minutes |",
-            "|---|---|---|---|---|---|---|---|",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
-        for step in STEPS:
-            known = reference.get(task, {})
-            at = {
-                name: {point.env_steps: point for point in known.get(name, [])}
-                for name in ("dreamerv3", "dreamerv3_window", "tdmpc2", "sac")
-            }
+        for step, (variant, found) in itertools.product(STEPS, variants.items()):
             dreamer = at["dreamerv3_window"].get(step) or at["dreamerv3"].get(step)
             sac = at["sac"].get(step)
             cells = [
                 f"{step // 1000}k",
+                variant,
                 ours(found["return_sampled"], step),
                 _number(dreamer and dreamer.value),
                 ours(found["return_mode"], step),
@@ -263,20 +242,27 @@ def _number(value: float | None, *, digits: int = 0) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="results/<name>, with a summary.json")
-    folder = parser.parse_args(arguments).folder
-    runs, reference = read_runs(folder), read_reference()
-    figure = draw(runs, reference)
+def save(figure: Figure, path: Path) -> None:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     # a palette: a third of the bytes, and git keeps every version
-    picture.quantize(128, dither=Image.Dither.NONE).save(folder / "returns.png", optimize=True)
+    picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(path)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="results/<name>, with a summary.json")
+    folder = parser.parse_args(arguments).folder
+    runs, reference = read_runs(folder), read_reference(REFERENCE)
+    save(draw(runs, reference), folder / "returns.png")
+    gap = draw_gap(runs)
+    if gap is not None:
+        save(gap, folder / "gap.png")
     with replacing(folder / "table.md") as file:
         file.write(table(runs, reference).encode())
-    print(f"{folder / 'returns.png'}\n{folder / 'table.md'}")
+    print(folder / "table.md")
     return 0
 
 

@@ -54,9 +54,16 @@ class Evaluator:
         found = rows(episodes, task=config.task, seed=config.seed, env_step=counts.env_step)
         scalars = {f"eval/{row['what']}": row["value"] for row in found}
         returns = promised_and_paid(agent, episodes, config.behaviour.horizon)
-        scalars |= {f"eval/return_{name}": value for name, value in returns.items()}
+        promised = {f"return_{name}": value for name, value in returns.items()}
         attained = attainment(agent, self.envs[0], episodes, config.behaviour.attained)
-        scalars |= {f"eval/{name}": value for name, value in attained.items()}
+        scalars |= {f"eval/{name}": value for name, value in (promised | attained).items()}
+        if found:
+            plain = {"lo": None, "hi": None}
+            found += [found[0] | plain | {"what": k, "value": v} for k, v in promised.items()]
+            found += [
+                found[0] | plain | {"what": k, "value": v, "unit": "share"}
+                for k, v in attained.items()
+            ]
         if len(ring.obs_shape) == 1:  # deviations of pixels say little
             curves = fidelity.measure(agent.world, episodes, ring.finished(), self.fields)
             if curves is not None:

@@ -157,7 +157,7 @@ class Trainer:
         self.last_returns = {
             row["what"].removeprefix("return_"): row["value"]
             for row in found
-            if row["what"] != "minutes"
+            if row["what"] in ("return_mode", "return_sampled")
         }
 
     def save(self) -> None:

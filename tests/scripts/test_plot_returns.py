@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from dreamer_h.train.curves import Point, common_steps, over_seeds, read_reference
 from scripts import plot_returns
 
 TASKS = ("cartpole-swingup", "walker-walk")
@@ -41,10 +42,12 @@ def plotted(tmp_path):
     return plot
 
 
-def cells(table, task, step):
+def cells(table, task, step, variant="flat"):
     section = table.split(f"### {task}\n")[1].split("###")[0]
-    (line,) = [line for line in section.splitlines() if line.startswith(f"| {step} |")]
-    return [cell.strip() for cell in line.strip("|").split("|")]
+    start = f"| {step} | {variant} |"
+    (line,) = [line for line in section.splitlines() if line.startswith(start)]
+    step, _, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+    return [step, *cells]
 
 
 def test_the_table_holds_our_numbers_beside_the_published_ones(plotted):
@@ -63,7 +66,7 @@ def test_the_table_holds_our_numbers_beside_the_published_ones(plotted):
 
 
 def test_reference_returns_at_100k_are_the_published_ones():
-    reference = plot_returns.read_reference()
+    reference = read_reference(plot_returns.REFERENCE)
     at = lambda task, name: {p.env_steps: p.value for p in reference[task][name]}[100_000]
     found = [[round(at(task, name)) for name in ("dreamerv3_window", "tdmpc2")] for task in TASKS]
     assert found == [[513, 839], [518, 962]]
@@ -81,10 +84,22 @@ def test_half_a_table_is_drawn_and_lacks_what_is_not_there_yet(plotted):
     rows.append(row("return_mode", "walker-walk", 2, 0, None))  # a lost evaluation
     rows.append(row("return_mode", "walker-walk", 0, 100_000, 1.0, variant="levels2"))
     table = plotted(rows)
+    assert cells(table, "walker-walk", "100k", "levels2")[3] == "1"
     assert "cartpole" not in table
     assert cells(table, "walker-walk", "100k")[1] == "–"
     assert cells(table, "walker-walk", "50k")[3].endswith("(1)")
     assert cells(table, "walker-walk", "25k")[3].endswith("(2) at 20k")
+
+
+def test_what_levels_promise_is_drawn_where_there_is_a_manager(tmp_path, plotted):
+    rows = fake(tasks=TASKS[:1])
+    plotted(rows)
+    assert not (tmp_path / "gap.png").exists()
+    for what in ("return_manager", "return_imagined", "return_real"):
+        rows += [row(what, TASKS[0], 0, x, x / 1e4, variant="levels2") for x in (0, 10_000)]
+    rows += [row("return_mode", TASKS[0], 0, 10_000, 5.0, variant="levels2")]
+    plotted(rows)
+    assert 5_000 < (tmp_path / "gap.png").stat().st_size < 200_000
 
 
 def test_one_evaluation_of_one_task_is_enough(plotted):
@@ -93,19 +108,17 @@ def test_one_evaluation_of_one_task_is_enough(plotted):
 
 
 def test_a_mean_is_taken_only_where_every_seed_was_evaluated():
-    point = plot_returns.Point(1.0, None, None)
-    assert plot_returns.common_steps({0: {0: point, 10: point, 20: point}, 1: {10: point}}) == [10]
+    point = Point(1.0, None, None)
+    assert common_steps({0: {0: point, 10: point, 20: point}, 1: {10: point}}) == [10]
 
 
 def test_a_single_seed_has_the_interval_of_its_episodes():
-    assert plot_returns.over_seeds([plot_returns.Point(5.0, 4.0, 7.0)]) == (5.0, 4.0, 7.0)
-    mean, low, high = plot_returns.over_seeds(
-        [plot_returns.Point(value, 0.0, 9.0) for value in (1.0, 2.0, 3.0)]
-    )
+    assert over_seeds([Point(5.0, 4.0, 7.0)]) == (5.0, 4.0, 7.0)
+    mean, low, high = over_seeds([Point(value, 0.0, 9.0) for value in (1.0, 2.0, 3.0)])
     assert mean == 2.0 and 1.0 <= low < 2.0 < high <= 3.0
 
 
 def test_a_folder_without_returns_is_explained(tmp_path):
     (tmp_path / "summary.json").write_text(json.dumps([row("crps", "walker-walk", 0, 8, 0.5)]))
-    with pytest.raises(ValueError, match="no returns of variant flat"):
+    with pytest.raises(ValueError, match="no returns"):
         plot_returns.main([str(tmp_path)])
