@@ -31,7 +31,12 @@ STEPS = (10_000, 25_000, 50_000, 100_000)  # env steps of the table
 OURS = ("#0072B2", "#CC79A7", "#56B4E9", "#000000", "#999999")  # of variants, again if too few
 COLORS = {"dreamerv3": "#E69F00", "tdmpc2": "#D55E00", "sac": "#009E73"}
 MODE, SAMPLED = "-", (0, (4, 1.6))  # line styles: which policy is evaluated
-PROMISED = {"manager": "level 1 promises", "imagined": "level 0 promises", "real": "real"}
+# of the gap: rows, labels and colors
+PROMISED = (
+    ("return_manager", "level 1 promises", "#CC79A7"),
+    ("return_imagined", "level 0 promises", "#0072B2"),
+    ("return_real", "real", "#000000"),
+)
 References = dict[str, dict[str, list[Reference]]]
 
 
@@ -158,11 +163,14 @@ def draw_gap(runs: dict[str, dict[str, Runs]]) -> Figure | None:
     ]
     if not shown:
         return None
-    figure = Figure(figsize=(9.2, 2.8 * -(-len(shown) // 2) + 0.5), layout="constrained", dpi=120)
-    axes = figure.subplots(-(-len(shown) // 2), 2, squeeze=False).ravel()
+    columns = min(2, len(shown))
+    count = -(-len(shown) // columns)
+    size = (4.6 * columns, 2.8 * count + 0.5)
+    figure = Figure(figsize=size, layout="constrained", dpi=120)
+    axes = figure.subplots(count, columns, squeeze=False).ravel()
     for axis, (task, variant, found) in zip(axes, shown, strict=False):
-        for (name, label), color in zip(PROMISED.items(), OURS, strict=False):
-            seeds = found[f"return_{name}"]
+        for what, label, color in PROMISED:
+            seeds = found[what]
             steps = common_steps(seeds)
             mean = [np.mean([points[x].value for points in seeds.values()]) for x in steps]
             for points in seeds.values():

@@ -13,7 +13,7 @@ from dreamer_h.replay.ring import Ring
 from dreamer_h.train import fidelity
 from dreamer_h.train.attainment import attainment
 from dreamer_h.train.evaluate import Episode, play, rows
-from dreamer_h.train.gap import promised_and_paid
+from dreamer_h.train.gap import LENGTH, promised_and_paid
 from dreamer_h.train.logger import Counts, Logger
 from dreamer_h.train.openloop import CONTEXT, open_loop
 from dreamer_h.train.openloop_figure import picture
@@ -58,11 +58,11 @@ class Evaluator:
         attained = attainment(agent, self.envs[0], episodes, config.behaviour.attained)
         scalars |= {f"eval/{name}": value for name, value in (promised | attained).items()}
         if found:
-            plain = {"lo": None, "hi": None}
-            found += [found[0] | plain | {"what": k, "value": v} for k, v in promised.items()]
+            units = dict.fromkeys(promised, f"discounted return of {LENGTH} agent steps")
             found += [
-                found[0] | plain | {"what": k, "value": v, "unit": "share"}
-                for k, v in attained.items()
+                found[0]
+                | {"what": k, "value": v, "lo": None, "hi": None, "unit": units.get(k, "share")}
+                for k, v in (promised | attained).items()
             ]
         if len(ring.obs_shape) == 1:  # deviations of pixels say little
             curves = fidelity.measure(agent.world, episodes, ring.finished(), self.fields)
