@@ -56,7 +56,10 @@ def draw(runs: dict[str, dict[str, Runs]], reference: References) -> Figure:
                     _draw_ours(left, right, found[what], found["minutes"], label, look)
         left.set_ylabel("return of an episode")
         seeds = {len(seeds) for found in variants.values() for seeds in found.values() if seeds}
-        count = f"{min(seeds)} to {max(seeds)} seeds" if len(seeds) > 1 else f"{max(seeds)} seed(s)"
+        low, high = min(seeds), max(seeds)
+        count = (
+            f"{low} to {high} seeds" if low < high else f"{high} seeds" if high > 1 else "1 seed"
+        )
         for axis in (left, right):
             axis.set_ylim(0, 1000)
             axis.set_title(f"{task}, {count}", loc="left", fontsize=10, fontweight="bold")
