@@ -21,7 +21,7 @@ from dreamer_h.behaviour.worker import Attempt, Post, Segment, attempt
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.nn import fsq
 from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, Statistics
-from dreamer_h.types import Sequence, Stack, merged
+from dreamer_h.types import Pursuits, Sequence, Stack, merged
 from dreamer_h.world.heads import Head
 from dreamer_h.world.hierarchy import Hierarchy
 from dreamer_h.world.outcome import Outcome
@@ -100,7 +100,7 @@ def hierarchical_losses(
     Manager and worker set out in the `dream` along `paths`, or anew from every replayed segment.
     Whether subgoals are reached is learned from these segments and from real pursuits.
     """
-    batch, seen, pursuits = lesson.batch, cast(Stack, lesson.dreamt), lesson.pursuits
+    batch, seen = lesson.batch, cast(Stack, lesson.dreamt)
     manager, (slow_manager, slow_worker) = behaviour.manager, slow_critics
     begin_key, plan_key, goal_key, way_key, segment_key, end_key = jr.split(key, 6)
     replayed = Replayed.of(dream, batch, seen)
@@ -146,21 +146,11 @@ def hierarchical_losses(
         )
         paths = paths.after(last, discount, begun.real, config.horizon, key=end_key)
 
-    attained = (tried.after < config.attained).astype(jnp.float32)
-    told = manager.reliability(cast(Array, segment.post.standing.obs), segment.goal)
-    losses["reliability"] = jnp.where(real, told.loss(attained), 0.0)
-    metrics["brier"] = jnp.square(told.mean - attained).mean()
-    shown["attained"] = attained.mean()
-    if pursuits is not None:
-        away = between(dream, pursuits.reached, pursuits.goal, spread)
-        attained = (away < config.attained).astype(jnp.float32)
-        told = manager.reliability(pursuits.start, pursuits.goal)
-        loss = jnp.where(pursuits.real, told.loss(attained), 0.0)
-        losses["reliability"] = jnp.concatenate([losses["reliability"], loss])
-        some = jnp.maximum(pursuits.real.sum(), 1)
-        wrong = jnp.where(pursuits.real, jnp.square(told.mean - attained), 0.0)
-        metrics["brier_real"] = wrong.sum() / some
-        shown["attained_real"] = jnp.where(pursuits.real, attained, 0.0).sum() / some
+    losses["reliability"], calibration, reached = _reliability(
+        dream, manager, segment, tried, real, lesson.pursuits, spread, config
+    )
+    metrics |= calibration
+    shown |= reached
     shown["progress"] = (tried.before - tried.after).mean()
     both = lambda first, second: (
         {f"manager/{k}": v for k, v in first.items()}
@@ -221,6 +211,35 @@ def _worked(
     metrics = {name: value.mean() for name, value in shown.items()}
     metrics["entropy_weight"], metrics["return_scale"] = weight.weight, scale.scale
     return losses, Statistics(scale, weight), metrics, tried
+
+
+def _reliability(
+    dream: Hierarchy,
+    manager: Manager,
+    segment: Segment,
+    tried: Attempt,
+    real: Bool[Array, " B"],
+    pursuits: Pursuits | None,
+    spread: Float[Array, " O"] | None,
+    config: BehaviourConfig,
+) -> tuple[Float[Array, " B_P"], Metrics, Metrics]:
+    """What is told of subgoals, held to whether they were reached: in the simulator and, of
+    `pursuits`, in reality; how wrong it is, and how often they were."""
+    attained = (tried.after < config.attained).astype(jnp.float32)
+    told = manager.reliability(cast(Array, segment.post.standing.obs), segment.goal)
+    loss = jnp.where(real, told.loss(attained), 0.0)
+    wrong = {"brier": jnp.square(told.mean - attained).mean()}
+    often = {"attained": attained.mean()}
+    if pursuits is None:
+        return loss, wrong, often
+    away = between(dream, pursuits.reached, pursuits.goal, spread)
+    attained = (away < config.attained).astype(jnp.float32)
+    told = manager.reliability(pursuits.start, pursuits.goal)
+    some = jnp.maximum(pursuits.real.sum(), 1)
+    of_real = lambda values: jnp.where(pursuits.real, values, 0.0)
+    wrong["brier_real"] = of_real(jnp.square(told.mean - attained)).sum() / some
+    often["attained_real"] = of_real(attained).sum() / some
+    return jnp.concatenate([loss, of_real(told.loss(attained))]), wrong, often
 
 
 def _replay_value(
