@@ -146,11 +146,11 @@ def hierarchical_losses(
         )
         paths = paths.after(last, discount, begun.real, config.horizon, key=end_key)
 
-    losses["reliability"], calibration, reached = _reliability(
+    losses["reliability"], wrong, often = _reliability(
         dream, manager, segment, tried, real, lesson.pursuits, spread, config
     )
-    metrics |= calibration
-    shown |= reached
+    metrics |= wrong
+    shown |= often
     shown["progress"] = (tried.before - tried.after).mean()
     both = lambda first, second: (
         {f"manager/{k}": v for k, v in first.items()}

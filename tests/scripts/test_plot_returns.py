@@ -120,5 +120,5 @@ def test_a_single_seed_has_the_interval_of_its_episodes():
 
 def test_a_folder_without_returns_is_explained(tmp_path):
     (tmp_path / "summary.json").write_text(json.dumps([row("crps", "walker-walk", 0, 8, 0.5)]))
-    with pytest.raises(ValueError, match="no returns"):
+    with pytest.raises(ValueError, match="has no returns; run scripts/table.py first"):
         plot_returns.main([str(tmp_path)])
