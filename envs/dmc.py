@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 
 from envs import gl, state
+from envs.changed import change
 from envs.layout import Field, find_layout, flatten
 
 _ENDLESS = 1000  # environment steps, where the task sets no limit (lqr): as in every other task
@@ -25,6 +26,7 @@ class DmcEnv(gym.Env[np.ndarray, np.ndarray]):
     `action_repeat` environment steps, less where the episode ends within; its reward is their sum.
     An episode is truncated at the task's time limit and terminated only if the task says so.
     `dt` is seconds per agent step, `episode_limit` agent steps per episode.
+    gravity, mass: factors of what the task has, see envs/changed.py.
     Raises RuntimeError where pixels are asked for and there is no OpenGL.
     """
 
@@ -44,6 +46,8 @@ class DmcEnv(gym.Env[np.ndarray, np.ndarray]):
         camera: int | str | None = None,
         seed: int | None = None,
         render_mode: str | None = None,
+        gravity: float = 1.0,
+        mass: float = 1.0,
     ) -> None:
         if obs not in ("state", "pixels"):
             raise ValueError(f"obs is {obs!r}; it must be 'state' or 'pixels'")
@@ -59,6 +63,8 @@ class DmcEnv(gym.Env[np.ndarray, np.ndarray]):
         # the model's seed is fixed: lqr draws its springs when it is compiled, and a task is one
         # model, whichever process makes it
         self._dm = state.load(task, seed=0)
+        if (gravity, mass) != (1.0, 1.0):
+            change(self.physics, gravity=gravity, mass=mass)
         if math.isinf(self._dm._step_limit):
             self._dm._step_limit = float(_ENDLESS)
         self._camera = self._choose_camera(task, camera)

@@ -14,8 +14,11 @@ class DmcPhysics:
     then those of `qvel`: V = 2 nv.
     """
 
-    def __init__(self, task: str, action_repeat: int = 2) -> None:
-        self.env = DmcEnv(task, action_repeat=action_repeat)
+    def __init__(
+        self, task: str, action_repeat: int = 2, *, gravity: float = 1.0, mass: float = 1.0
+    ) -> None:
+        """`gravity` and `mass` are the factors of `DmcEnv`."""
+        self.env = DmcEnv(task, action_repeat=action_repeat, gravity=gravity, mass=mass)
         self.env.reset(seed=0)
         self._model, self._data = self.env.physics.model.ptr, self.env.physics.data.ptr
 

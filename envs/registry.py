@@ -44,11 +44,14 @@ def make(
     camera: int | str | None = None,
     seed: int | None = None,
     render_mode: str | None = None,
+    gravity: float = 1.0,
+    mass: float = 1.0,
 ) -> DmcEnv | ForeignEnv:
     """One environment: "walker-walk", "dmc/walker-walk-v0", or any Gymnasium id with Box spaces.
 
     obs is "state" (flat float32) or "pixels" (uint8, `size` squared, from `camera`; suite only).
-    `seed` serves the first reset if that brings none. The result has `layout`, `dt` and
+    `seed` serves the first reset if that brings none. `gravity` and `mass` are factors, of a suite
+    task's gravity and of its heaviest body. The result has `layout`, `dt` and
     `episode_limit`; suite tasks also `get_state`, `set_state`, `observation` and `physics`.
     Raises ValueError for an unknown name, with the nearest ones.
     """
@@ -59,11 +62,14 @@ def make(
     if name.startswith("dmc/") and name in gym.registry:
         kwargs: dict[str, Any] = {"obs": obs, "action_repeat": action_repeat, "size": size}
         kwargs |= {"camera": camera, "seed": seed, "render_mode": render_mode}
+        kwargs |= {"gravity": gravity, "mass": mass}
         return cast(DmcEnv, gym.make(name, disable_env_checker=True, **kwargs))
     if name not in gym.registry:
         raise ValueError(_unknown(task))
     if obs != "state":
         raise ValueError(f"obs={obs!r} for {task}: only suite tasks give pixels; set obs='state'")
+    if (gravity, mass) != (1.0, 1.0):
+        raise ValueError(f"gravity {gravity}, mass {mass} for {task}: only suite tasks have others")
     inner = gym.make(name, render_mode=render_mode, disable_env_checker=True)
     return ForeignEnv(inner, action_repeat=action_repeat, seed=seed)
 

@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,12 @@ class Plan:
     action_repeat: int
     make_env: Callable[[], gym.Env]
     make_policy: Callable[[], Policy]
+    physics: dict[str, float] = field(default_factory=dict)  # factors, where they are not 1
 
     def described(self) -> dict[str, Any]:
         names = ("task", "behaviour", "episodes", "seed", "tick", "action_repeat")
-        return {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in names}
+        return found | ({"physics": self.physics} if self.physics else {})
 
 
 def record(plan: Plan, folder: Path, *, jobs: int, progress: Progress = iter) -> Recording:
