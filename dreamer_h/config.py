@@ -58,6 +58,9 @@ class WorldConfig:
     every so manieth posterior of a window; 0 is none."""
     selffed_paths: int = 1
     """Own rollouts from each of these posteriors; several are judged together, by their CRPS."""
+    ensemble: int = 0
+    """Guesses of its next step at each level, whose differences say what it does not know; 0 is
+    none."""
     unimix: float = 0.01
     """Share of the uniform distribution in every categorical."""
     free_nats: float = 1.0
@@ -192,6 +195,11 @@ class BehaviourConfig:
     worker_waypoints: int = 96
     """Waypoints of the manager's imagination from which the worker learns, beside real anchors; at
     most all there are."""
+    pessimism: float = 0.0
+    """Reward that a nat of the simulator's doubt costs in imagination."""
+    trust_horizon: float = 0.0
+    """Imagined paths end, and bootstrap, where 90 % of observations are not within so many
+    deviations any more, as measured at each evaluation; 0 lets them go on. Of a single level."""
 
 
 @dataclass(frozen=True)
@@ -250,6 +258,9 @@ class Config:
     """Env steps between evaluations; 0 evaluates only at the end."""
     eval_episodes: int = 10
     """Episodes of each evaluation, for the mode and for the sampled policy each."""
+    explore_steps: int = 0
+    """Env steps at first in which policies seek what the simulator does not know, and nothing
+    else."""
     checkpoint_every: int = 10_000
     """Env steps between checkpoints."""
     checkpoint_keep: int = 3
@@ -283,6 +294,10 @@ class Config:
     @property
     def updates_per_agent_step(self) -> float:
         return self.replay.ratio / (self.replay.batch * self.replay.length)
+
+    def updates_due(self, agent_steps: int) -> int:
+        """Updates that so many agent steps of learning are worth."""
+        return int(max(0, agent_steps) * self.updates_per_agent_step)
 
     @property
     def updates_per_env_step(self) -> float:

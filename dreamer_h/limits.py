@@ -76,6 +76,26 @@ def check(config: Any) -> None:
     for name in ("optimizer.decay", "optimizer.momentum", "average"):
         if values[name] >= 1:
             raise ValueError(f"--{name} is {values[name]}; it must be below 1")
+    doubting = {
+        "behaviour.pessimism": behaviour.pessimism,
+        "behaviour.trust_horizon": behaviour.trust_horizon,
+        "explore_steps": config.explore_steps,
+    }
+    for name, value in doubting.items():
+        if value and world.ensemble < 2:
+            raise ValueError(
+                f"--{name} needs guesses that can differ, and there are {world.ensemble}; set "
+                "--world.ensemble to 5"
+            )
+    if behaviour.trust_horizon and (config.eval_episodes < 5 or not config.eval_every):
+        raise ValueError(
+            "--behaviour.trust_horizon is measured on episodes of evaluations: set --eval_episodes "
+            "to at least 5, and --eval_every above 0"
+        )
+    if behaviour.trust_horizon and (config.levels > 1 or config.obs == "pixels"):
+        raise ValueError(
+            "--behaviour.trust_horizon is for states and a single level; leave it at 0"
+        )
     if config.optimizer.clip == 0:
         raise ValueError("--optimizer.clip is 0, which stops all learning; set it to 0.3")
     if config.obs == "pixels" and world.depth * 4 % world.blocks:

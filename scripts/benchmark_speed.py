@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from dreamer_h.behaviour.actor_critic import imagination_losses, imagine
+from dreamer_h.behaviour.actor_critic import Underway, imagination_losses, imagine
 from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.behaviour.lesson import Lesson
 from dreamer_h.config import Config
@@ -117,6 +117,7 @@ def time_parts(
     starts = jax.tree.map(
         lambda leaf: leaf[:, 1:].reshape(-1, *leaf.shape[2:])[: chosen.paths or None], seen
     )
+    starts = Underway.begun(starts)
     found["imagination"], rollout = timed(
         paths, (agent.behaviour, agent.world, starts), repeats=repeats
     )

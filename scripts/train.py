@@ -8,6 +8,7 @@ the same logdir resumes. A level is added to a trained run, of which nothing cha
 import argparse
 import json
 import shlex
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -43,11 +44,17 @@ def parse(arguments: list[str]) -> tuple[Config, Path]:
     first.add_argument("--obs", default=None)
     first.add_argument("--levels", type=int, default=1)
     first.add_argument("--strides", default="8,8")
+    first.add_argument("--pessimism", default=None)
+    first.add_argument("--trust-horizon", default=None)
+    first.add_argument("--explore", action="store_true")
     chosen, rest = first.parse_known_args(arguments)
     default = preset(chosen.preset, chosen.recipe, chosen.obs)
     default = with_levels(default, chosen.levels, chosen.strides)
     if chosen.obs is not None:
         rest += ["--obs", chosen.obs]
+    for name in ("pessimism", "trust_horizon"):  # short names of
+        if getattr(chosen, name) is not None:
+            rest += [f"--behaviour.{name}", getattr(chosen, name)]
     config = tyro.cli(
         Config,
         default=default,
@@ -55,9 +62,13 @@ def parse(arguments: list[str]) -> tuple[Config, Path]:
         prog="python scripts/train.py",
         description=f"{__doc__}\n\nBeside the flags below: --preset {{{','.join(PRESETS)}}}, "
         f"--recipe {{{','.join(RECIPES)}}}, --logdir FOLDER (default runs/<task>-<seed>). "
-        "With --levels 2 the replay's windows hold four jumps, unless --replay.length is given.",
+        "With --levels 2 the replay's windows hold four jumps, unless --replay.length is given. "
+        "--pessimism and --trust-horizon are those of --behaviour; --explore seeks what the "
+        "simulator does not know for the whole run, and no reward.",
         config=(tyro.conf.FlagConversionOff, tyro.conf.ConsolidateSubcommandArgs),
     )
+    if chosen.explore:
+        config = replace(config, explore_steps=config.steps)
     if chosen.recipe is not None:
         check_recipe(config, chosen.recipe)
     logdir = chosen.logdir or f"runs/{config.task.replace('/', '-')}-{config.seed}"

@@ -12,6 +12,9 @@ from dreamer_h.presets import PRESETS, RECIPES, check_recipe, preset, with_setti
 @pytest.mark.parametrize(
     "path, value, advice",
     [
+        ("behaviour.pessimism", 0.1, "there are 0; set --world.ensemble to 5"),
+        ("behaviour.trust_horizon", 0.5, "there are 0; set --world.ensemble to 5"),
+        ("explore_steps", 100, "there are 0; set --world.ensemble to 5"),
         ("seed", -1, "--seed is -1; it cannot be negative"),
         ("optimizer.learning_rate", -1e-4, "--optimizer.learning_rate is -0.0001; it cannot be"),
         ("replay.ratio", -1.0, "--replay.ratio is -1.0; it cannot be negative"),

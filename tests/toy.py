@@ -116,7 +116,7 @@ _updates: dict[Any, Any] = {}
 def shared_update(config: Config) -> Any:
     """make_update, traced once for all configs that make the same one."""
     key = (config.precision, config.world, config.behaviour, config.optimizer, config.average)
-    key += (config.levels, config.strides, config.jump)
+    key += (config.levels, config.strides, config.jump, config.explore_steps)
     if key not in _updates:
         _updates[key] = update.make_update(config)
     return _updates[key]

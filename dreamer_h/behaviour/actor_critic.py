@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from dreamer_h.behaviour.attitude import INDIFFERENT, Attitude
 from dreamer_h.behaviour.returns import lambda_return, survival
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.nn.distributions import BoundedNormal, TwoHot
@@ -73,21 +74,36 @@ class Rollout(eqx.Module):
     weight: Float[Array, "H B"]
 
 
+class Underway(eqx.Module):
+    """Where B imagined paths are."""
+
+    latent: Latent | Stack
+    doubt: Float[Array, "*B"]  # nats since something was seen
+
+    @classmethod
+    def begun(cls, latent: Latent | Stack) -> "Underway":
+        """Where something was seen just now."""
+        return cls(latent, jnp.zeros(latent.deter.shape[:-1], jnp.float32))
+
+
 def imagine(
     world: AnyWorld,
     behaviour: ActorCritic,
-    start: Latent | Stack,
+    start: Underway,
     length: int,
     *,
     gradient: Literal["reinforce", "dynamics"],
     lambda_: float,
+    attitude: Attitude = INDIFFERENT,
     key: PRNGKeyArray,
-) -> tuple[Rollout, Latent | Stack, Float[Array, "H B"]]:
+) -> tuple[Rollout, Underway, Float[Array, "H B"]]:
     """Follows the policy inside the simulator from every start (B, ...), and scores the paths; with
     where they end, and the continue probabilities, times discounts, of their steps.
 
     The world and the critic are constants here. With "dynamics" the actor's gradient runs through
-    actions and latents to the returns; with "reinforce" nothing carries a gradient.
+    actions and latents to the returns; with "reinforce" nothing carries a gradient. A path that is
+    not relied upon any more ends there: what was before bootstraps from its value, and nothing is
+    learned from the rest.
     """
     world, critic = stop(world), stop(behaviour.critic)
     actor = behaviour.actor if gradient == "dynamics" else stop(behaviour.actor)
@@ -102,7 +118,8 @@ def imagine(
         )
         return following, (features, action)
 
-    last, (features, action) = jax.lax.scan(frugal(step), stop(start), jr.split(key, length))
+    keys = jr.split(key, length)
+    last, (features, action) = jax.lax.scan(frugal(step), stop(start.latent), keys)
 
     def score(features):
         reward, discount = world.reward_of(features).mean, world.continue_of(features).mean
@@ -113,10 +130,18 @@ def imagine(
     reward, discount, value = (
         jnp.concatenate([a, b[None]]) for a, b in zip(along, at_last, strict=True)
     )
-    returns = lambda_return(reward[1:], discount[1:], value[1:], lambda_)
-    weight = survival(discount[1:])
-    rollout = Rollout(features, action, reward[1:], value[:-1], returns, stop(weight))
-    return rollout, stop(last), stop(discount[1:])
+    reward, discount, weight = reward[1:], discount[1:], survival(discount[1:])
+    worth, mixing, doubt = reward, lambda_, start.doubt
+    if attitude.cares:
+        step_doubt = world.information_of(features, action)
+        worth = attitude.worth(reward, step_doubt)
+        since = start.doubt + jnp.cumsum(step_doubt, axis=0)
+        relied = attitude.relied(since)
+        beyond = jnp.concatenate([relied[1:], jnp.ones_like(relied[:1])])
+        mixing, weight, doubt = lambda_ * beyond, weight * relied, since[-1]
+    returns = lambda_return(worth, discount, value[1:], mixing)
+    rollout = Rollout(features, action, reward, value[:-1], returns, stop(weight))
+    return rollout, stop(Underway(last, doubt)), stop(discount)
 
 
 def imagination_losses(

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from dreamer_h.behaviour.actor_critic import (
     ActorCritic,
+    Underway,
     imagination_losses,
     imagine,
     replay_value_loss,
@@ -51,6 +52,7 @@ def flat_losses(
     )
     # a start in the padding, or after an end, is no state: nothing is learned from it
     real = (batch.mask & ~batch.is_terminal)[:, 1:].reshape(-1)
+    start = Underway.begun(start)
     begun = Beginnings.all_of(start, real)
     if paths is not None:
         share = config.imagine_length / config.path_length
@@ -58,7 +60,7 @@ def flat_losses(
     real = begun.real
     rollout, last, discount = imagine(
         dream, behaviour, begun.state, config.imagine_length,
-        gradient=config.gradient, lambda_=config.lambda_, key=key,
+        gradient=config.gradient, lambda_=config.lambda_, attitude=lesson.attitude, key=key,
     )  # fmt: skip
     return_scale = statistics.return_scale.update(jax.lax.stop_gradient(rollout.returns), real)
     entropy_weight = statistics.entropy_weight
@@ -74,12 +76,14 @@ def flat_losses(
         bootstrap = jnp.concatenate([jnp.zeros_like(bootstrap[:, :1]), bootstrap], axis=1)
     else:  # few of them begin here
         bootstrap = behaviour.value(dreamt.features).mean
-        paths = paths.after(last, discount, real, config.horizon, key=end_key)
-    losses["replay_value"] = jax.vmap(
+        relied = lesson.attitude.relied(last.doubt)
+        paths = paths.after(last, discount, real & relied, config.horizon, key=end_key)
+    replayed = jax.vmap(
         lambda latent, sequence, bootstrap: replay_value_loss(
             behaviour, slow_critic, latent, sequence, bootstrap, config
         )
     )(lesson.latents, batch, jax.lax.stop_gradient(bootstrap))
+    losses["replay_value"] = lesson.attitude.of_task(replayed)
 
     metrics = {name: value.mean() for name, value in imagined.items()}
     metrics["return_scale"] = return_scale.scale

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from dreamer_h.behaviour.actor_critic import imagination_losses, value_loss
+from dreamer_h.behaviour.attitude import Attitude
 from dreamer_h.behaviour.goals import practised, waypoints_of
 from dreamer_h.behaviour.hierarchical import ManagerWorker, anchors_of
 from dreamer_h.behaviour.lesson import Lesson
@@ -110,7 +111,7 @@ def hierarchical_losses(
         begun = paths.begun(replayed.post, replayed.real, share, key=begin_key)
     dreamt = plan(
         dream, manager, begun.state.standing, config.manager_jumps,
-        lambda_=config.lambda_, reliant=config.reliant, key=plan_key,
+        lambda_=config.lambda_, reliant=config.reliant, attitude=lesson.attitude, key=plan_key,
     )  # fmt: skip
     losses, of_manager, metrics = _managed(
         manager, slow_manager, statistics.manager, replayed, dreamt, begun.real, config
@@ -118,8 +119,8 @@ def hierarchical_losses(
     promised = dreamt.returns[0]
     if paths is not None:  # few of them begin here
         promised = stop(manager.value(replayed.post.standing.features).mean)
-    losses["replay_value"] = _replay_value(
-        manager, slow_manager, replayed, batch, promised, dream.strides[0], config
+    losses["replay_value"] = lesson.attitude.of_task(
+        _replay_value(manager, slow_manager, replayed, batch, promised, dream.strides[0], config)
     )
 
     reached, known = replayed.reached[begun.chosen], replayed.known[begun.chosen] & begun.anew
@@ -132,8 +133,9 @@ def hierarchical_losses(
     real, own = jnp.concatenate([begun.real, always]), jnp.concatenate([own, always])
     spread = None if seen.ground.obs is None else spread_of(merged(seen.ground.obs))
     worked, of_worker, shown, tried = _worked(
-        dream, behaviour, slow_worker, statistics.worker, segment, real, spread, config, segment_key
-    )
+        dream, behaviour, slow_worker, statistics.worker, segment, real, spread, lesson.attitude,
+        config, segment_key,
+    )  # fmt: skip
     # what the manager's own subgoals came to, with level 0's rewards
     features = segment.post.standing.features
     filled = value_loss(manager.value(features), slow_manager, features, tried.worth, config)
@@ -192,6 +194,7 @@ def _worked(
     segment: Segment,
     real: Bool[Array, " B"],
     spread: Float[Array, " O"] | None,
+    attitude: Attitude,
     config: BehaviourConfig,
     key: PRNGKeyArray,
 ) -> tuple[Losses, Statistics, Metrics, Attempt]:
@@ -200,7 +203,7 @@ def _worked(
     rollout, tried = attempt(
         dream, behaviour.worker, behaviour.manager, segment, spread,
         goal_weight=config.goal_scale * scale.scale, gradient=config.gradient,
-        lambda_=config.lambda_, key=key,
+        lambda_=config.lambda_, attitude=attitude, key=key,
     )  # fmt: skip
     scale = scale.update(stop(rollout.returns), real)
     losses, shown = imagination_losses(

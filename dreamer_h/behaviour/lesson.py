@@ -2,6 +2,7 @@
 
 import equinox as eqx
 
+from dreamer_h.behaviour.attitude import INDIFFERENT, Attitude
 from dreamer_h.types import Latent, Pursuits, Sequence, Stack
 
 
@@ -12,3 +13,4 @@ class Lesson(eqx.Module):
     latents: Latent  # posteriors (B, T+1, ...) of the world that learns
     dreamt: Latent | Stack  # the same of the dream, which is that of the average if there is one
     pursuits: Pursuits | None = None  # what real subgoals came to, where a manager sets any
+    attitude: Attitude = INDIFFERENT

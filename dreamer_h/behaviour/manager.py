@@ -9,6 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dreamer_h.behaviour.actor_critic import value_loss
+from dreamer_h.behaviour.attitude import INDIFFERENT, Attitude
 from dreamer_h.behaviour.returns import lambda_return, survival
 from dreamer_h.behaviour.subgoal import subgoal
 from dreamer_h.config import BehaviourConfig
@@ -80,9 +81,12 @@ def proposed(
     jump: Jump, standing: Latent, choice: Float[Array, "M C"], *, key: PRNGKeyArray
 ) -> tuple[Latent, Outlook]:
     """Where a level expects a macro-action to lead, and the outlook on it."""
-    assert standing.obs is not None
-    known = jump.macro.decode(macro_of(choice), standing.obs)
-    return jump.foresee(standing, known, key=key)
+    return jump.foresee(standing, decided(jump, standing, choice), key=key)
+
+
+def decided(jump: Jump, standing: Latent, choice: Float[Array, "*B M C"]) -> Float[Array, "*B U"]:
+    """What a level knows of the actions that a macro-action stands for; leading axes are free."""
+    return jump.macro.decode(macro_of(choice), cast(Array, standing.obs))
 
 
 class Plan(eqx.Module):
@@ -109,6 +113,7 @@ def plan(
     *,
     lambda_: float,
     reliant: bool,
+    attitude: Attitude = INDIFFERENT,
     key: PRNGKeyArray,
 ) -> Plan:
     """Follows the manager in level 1 from where it stands (B, ...). Nothing carries a gradient.
@@ -137,7 +142,11 @@ def plan(
     stayed = jnp.zeros_like(reward)
     if reliant:
         stayed, discount = discount * (1.0 - reliability) * value, discount * reliability
-    returns = lambda_return(reward + stayed, discount, following, lambda_)
+    worth = reward
+    if attitude.cares:
+        known = decided(jump, standing, choice)
+        worth = attitude.worth(reward, jump.information_of(standing, known))
+    returns = lambda_return(worth + stayed, discount, following, lambda_)
     weight = survival(discount)
     return stop(Plan(standing, choice, goal, reward, reliability, value, returns, weight))
 

@@ -9,6 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dreamer_h.behaviour.actor_critic import ActorCritic, Rollout
+from dreamer_h.behaviour.attitude import INDIFFERENT, Attitude
 from dreamer_h.behaviour.manager import Manager
 from dreamer_h.behaviour.returns import lambda_return, survival
 from dreamer_h.behaviour.subgoal import aimed, distance
@@ -59,6 +60,7 @@ def attempt(
     goal_weight: Float[Array, ""],
     gradient: Literal["reinforce", "dynamics"],
     lambda_: float,
+    attitude: Attitude = INDIFFERENT,
     key: PRNGKeyArray,
 ) -> tuple[Rollout, Attempt]:
     """Follows the worker in level 0 for one segment from every start (B, ...), and scores it.
@@ -81,10 +83,10 @@ def attempt(
         following = jax.vmap(lambda *inputs, key: world.base.step(*inputs, key=key))(
             ground, action, key=keys
         )
-        return following, (features, action, following)
+        return following, (features, action, ground, following)
 
     inputs = (jnp.arange(stride), jr.split(roll_key, stride))
-    last, (features, action, path) = jax.lax.scan(frugal(step), segment.post.ground, inputs)
+    last, (features, action, before, path) = jax.lax.scan(frugal(step), segment.post.ground, inputs)
     reward = world.base.reward_of(path.features).mean
     discount = world.base.continue_of(path.features).mean
     goal = jnp.broadcast_to(segment.goal, (stride, *segment.goal.shape))
@@ -96,11 +98,14 @@ def attempt(
     end = manager.value(stood.features).mean
     value = TwoHot(critic(features)).mean
     following = jnp.concatenate([value[1:], end[None]])
-    returns = lambda_return(reward + goal_weight * progress, discount, following, lambda_)
-    worth = lambda_return(reward, discount, following, 1.0)[0]
+    worth = reward
+    if attitude.cares:
+        worth = attitude.worth(reward, world.information_of(before.features, action))
+    returns = lambda_return(worth + goal_weight * progress, discount, following, lambda_)
+    whole = lambda_return(worth, discount, following, 1.0)[0]
     weight = survival(discount)
     rollout = Rollout(features, action, reward, value, returns, stop(weight))
-    return rollout, stop(Attempt(first, away[-1], Post(last, stood), discount, worth))
+    return rollout, stop(Attempt(first, away[-1], Post(last, stood), discount, whole))
 
 
 def _stood_after(

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Shaped, UInt32
 
 from dreamer_h.behaviour.subgoal import distance, subgoal
 from dreamer_h.nn.distributions import TwoHot
+from dreamer_h.simulated.calibration import Calibration
 from dreamer_h.simulated.starts import Starts
 from dreamer_h.types import Latent, Stack
 from dreamer_h.world.hierarchy import Hierarchy
@@ -23,6 +24,7 @@ class Running(eqx.Module):
     latent: Latent | Stack
     obs: Shaped[Array, "..."]  # the last one
     steps: Int[Array, "*E"]  # agent steps since its start
+    doubt: Float[Array, "*E"]  # nats gathered since then
     key: Key[Array, "*E"] | UInt32[Array, "*E 2"]  # threefry; of step t it is folded with t
 
 
@@ -36,7 +38,10 @@ class Moment(eqx.Module):
     steps: Int[Array, "*E"]  # agent steps since the start, the last that was really seen
     reward_spread: Float[Array, "*E"]  # deviation of the predicted reward's distribution
     disagreement: Float[Array, "*E"]  # of level 1 and level 0, in deviations; 0 with one level
-    untrusted: Bool[Array, "*E"]  # cut for disagreement
+    doubt: Float[Array, "*E"]  # nats gathered since then; 0 without an ensemble
+    radius: Float[Array, "*E"]  # deviations that 90 % are within; infinite: never calibrated
+    outside: Bool[Array, "*E"]  # doubted more than what the radius was measured on
+    untrusted: Bool[Array, "*E"]  # cut for its radius, or for disagreement
     invalid: Bool[Array, "*E"]  # cut for a prediction that is not finite
 
 
@@ -50,10 +55,11 @@ class Simulated(eqx.Module):
     world: Any  # World or Hierarchy; each has its own kind of latent
     starts: Starts
     spread: Float[Array, " O"] | None  # unit of disagreement; None for pixels
+    calibration: Calibration | None  # of steps; None: nothing was measured
     ends: bool = eqx.field(static=True)  # whether the task terminates
     discount: float = eqx.field(static=True)  # of an agent step, that the continue head contains
     limit: int | None = eqx.field(static=True)  # agent steps of an episode
-    trust: float | None = eqx.field(static=True)  # disagreement that ends one
+    trust: float | None = eqx.field(static=True)  # radius, or else disagreement, that ends one
 
     @property
     def stride(self) -> int:
@@ -69,7 +75,8 @@ class Simulated(eqx.Module):
     def begin(self, start: Starts, key: PRNGKeyArray) -> Running:
         """At this start."""
         begin_key, key = jr.split(key)
-        return Running(self.begun(start.latent, begin_key), start.obs, jnp.int32(0), key)
+        latent = self.begun(start.latent, begin_key)
+        return Running(latent, start.obs, jnp.int32(0), jnp.float32(0.0), key)
 
     def begun(self, latent: Latent | Stack, key: PRNGKeyArray) -> Latent | Stack:
         """What a start goes on from."""
@@ -77,27 +84,34 @@ class Simulated(eqx.Module):
 
     def led(
         self, latent: Latent | Stack, action: Shaped[Array, " A"], key: PRNGKeyArray
-    ) -> tuple[Latent | Stack, Prediction]:
-        """Where an action leads, and what is seen there."""
+    ) -> tuple[Latent | Stack, Prediction, Float[Array, ""]]:
+        """Where an action leads, what is seen there, and the doubt in it."""
         action = jnp.clip(action.astype(jnp.float32), -1.0, 1.0)
+        doubt = self.world.information_of(latent.features, action)
         latent = self.world.step(latent, action, key=key)
-        return latent, self.world.decode(latent)
+        return latent, self.world.decode(latent), doubt
 
     def step(self, episode: Running, action: Shaped[Array, " A"]) -> tuple[Running, Moment]:
         """One step. A prediction that is not finite leaves everything as it was, and ends."""
         steps = episode.steps + self.stride
         step_key, end_key, jump_key = jr.split(jr.fold_in(episode.key, episode.steps), 3)
-        latent, seen = self.led(episode.latent, action, step_key)
+        latent, seen, told = self.led(episode.latent, action, step_key)
         reward, spread = seen.reward.mean, deviation(seen.reward)
-        whole = _finite((latent, seen.obs.mean, reward, spread))
+        whole = _finite((latent, seen.obs.mean, reward, spread, told))
         kept = lambda new, old: jax.tree.map(lambda a, b: jnp.where(whole, a, b), new, old)
         latent = kept(latent, episode.latent)
         obs = kept(_as(seen.obs.mean, episode.obs.dtype), episode.obs)
+        doubt = kept(episode.doubt + told, episode.doubt)
         apart = self.disagreement(latent, jump_key)
+        radius, outside = jnp.float32(jnp.inf), jnp.bool_(False)
+        if self.calibration is not None:
+            radius, outside = self.calibration.radius(steps, doubt), self.calibration.outside(told)
         ended = jnp.bool_(False)
         if self.ends:
             ended = jr.uniform(end_key) * self.discount**self.stride >= seen.continue_.mean
-        untrusted = jnp.bool_(False) if self.trust is None else apart > self.trust
+        untrusted = jnp.bool_(False)
+        if self.trust is not None:
+            untrusted = (apart if self.calibration is None else radius) > self.trust
         over = jnp.bool_(False) if self.limit is None else steps >= self.limit
         moment = Moment(
             obs=obs,
@@ -107,10 +121,13 @@ class Simulated(eqx.Module):
             steps=steps,
             reward_spread=jnp.where(whole, spread, 0.0),
             disagreement=apart,
+            doubt=doubt,
+            radius=radius,
+            outside=outside,
             untrusted=untrusted,
             invalid=~whole,
         )
-        return Running(latent, obs, steps, episode.key), moment
+        return Running(latent, obs, steps, doubt, episode.key), moment
 
     def disagreement(self, latent: Latent | Stack, key: PRNGKeyArray) -> Float[Array, ""]:
         """Between level 0 and a jump of level 1 over the actions since its last anchor.

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from dreamer_h.behaviour.manager import choice_of, proposed
+from dreamer_h.behaviour.manager import choice_of, decided
 from dreamer_h.simulated.episode import Simulated
 from dreamer_h.types import Latent, Stack
 from dreamer_h.world.fill import ground_of
@@ -35,15 +35,18 @@ class Jumping(Simulated):
 
     def led(
         self, latent: Latent | Stack, action: Int[Array, " M"], key: PRNGKeyArray
-    ) -> tuple[Latent, Prediction]:
-        """Where a macro-action leads: what level 0 would see there, and what the jump paid."""
+    ) -> tuple[Latent, Prediction, Float[Array, ""]]:
+        """Where a macro-action leads: what level 0 would see there, what the jump paid, and the
+        level's doubt in it."""
         world: Hierarchy = self.world
-        jump = world.jumps[self.level - 1]
-        following, outlook = proposed(jump, cast(Latent, latent), choice_of(action), key=key)
+        jump, standing = world.jumps[self.level - 1], cast(Latent, latent)
+        known = decided(jump, standing, choice_of(action))
+        doubt = jump.information_of(standing, known)
+        following, outlook = jump.foresee(standing, known, key=key)
         points = jax.tree.map(lambda leaf: leaf[None], following)
         ground = ground_of(world, points, self.level - 1)
         seen = world.base.decode(jax.tree.map(lambda leaf: leaf[0], ground))
-        return following, Prediction(seen.obs, outlook.reward, outlook.continue_)
+        return following, Prediction(seen.obs, outlook.reward, outlook.continue_), doubt
 
     def disagreement(self, latent: Latent | Stack, key: PRNGKeyArray) -> Float[Array, ""]:
         """0: nobody else has seen the jump."""

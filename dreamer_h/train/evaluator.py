@@ -7,9 +7,11 @@ import gymnasium as gym
 import numpy as np
 
 from dreamer_h.config import Config
+from dreamer_h.horizon.calibrate import NO_LIMIT
 from dreamer_h.horizon.crossover import Crossover
 from dreamer_h.horizon.recording import Field
 from dreamer_h.replay.ring import Ring
+from dreamer_h.simulated.calibration import Calibration
 from dreamer_h.train import fidelity
 from dreamer_h.train.attainment import attainment
 from dreamer_h.train.evaluate import Episode, play, rows
@@ -89,6 +91,24 @@ class Evaluator:
             f"horizon/crossover/level{one.level}": one.steps
             for one in found if one.steps is not None
         })  # fmt: skip
+        return found
+
+    def trust(
+        self, world: AnyWorld, ring: Ring, counts: Counts
+    ) -> tuple[Calibration | None, float]:
+        """Radii of a simulator on the last evaluation's episodes, and the doubt along a path up to
+        which it is relied upon; logged. None and no limit where nothing can be said."""
+        nothing = None, NO_LIMIT
+        if len(ring.obs_shape) > 1:
+            return nothing
+        tolerance = self.config.behaviour.trust_horizon or fidelity.TOLERANCE
+        found = fidelity.measured_trust(
+            world, self.episodes, ring.finished(), self.fields, tolerance
+        )
+        if found is None:
+            return nothing
+        if found[1] < NO_LIMIT:
+            self.logger.scalars(counts, {"horizon/relied_doubt": found[1]})
         return found
 
     def close(self) -> None:

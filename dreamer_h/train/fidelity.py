@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dreamer_h.horizon import crossover, trust
+from dreamer_h.horizon.calibrate import LEAST, calibrated, doubted, trusted_doubt
 from dreamer_h.horizon.crossover import Crossover
 from dreamer_h.horizon.latent import LatentSimulator
 from dreamer_h.horizon.metrics import errors
@@ -15,6 +16,7 @@ from dreamer_h.horizon.scale import Scale
 from dreamer_h.horizon.score import SAMPLES, ask
 from dreamer_h.horizon.windows import CONTEXT, HORIZONS, Windows, cut
 from dreamer_h.horizon.yardsticks import Climatology
+from dreamer_h.simulated.calibration import Calibration
 from dreamer_h.train.evaluate import Episode
 from dreamer_h.world.hierarchy import AnyWorld, Hierarchy
 
@@ -56,6 +58,22 @@ def crossovers(
     nothing can be said."""
     held_out = _held_out(episodes, list(replayed)[-KEPT:], layout)
     return [] if held_out is None else crossover.measured(world, *held_out, samples=SAMPLES)
+
+
+def measured_trust(
+    world: AnyWorld,
+    episodes: list[Episode],
+    replayed: Iterable[Any],
+    layout: tuple[Field, ...],
+    tolerance: float,
+) -> tuple[Calibration, float] | None:
+    """Radii of level 0 on the windows of `measure`, and the doubt along a path up to which it stays
+    within the tolerance; None where nothing can be said."""
+    held_out = _held_out(episodes, list(replayed)[-KEPT:], layout)
+    if held_out is None or len(held_out[0]) < LEAST:
+        return None
+    found = doubted(world, *held_out)
+    return calibrated(world, found), trusted_doubt(found, tolerance)
 
 
 def _held_out(

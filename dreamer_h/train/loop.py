@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from dreamer_h.horizon.crossover import Crossover
 from dreamer_h.replay import storage
 from dreamer_h.replay.ring import Ring
 from dreamer_h.replay.sampler import check_window, sample
+from dreamer_h.simulated import calibration
+from dreamer_h.simulated.calibration import Calibration
 from dreamer_h.train.archive import read_manifest
 from dreamer_h.train.checkpoint import Checkpoints
 from dreamer_h.train.collect import Collector, KeepsFailing, part_of
@@ -88,6 +91,7 @@ class Trainer:
         self.rows: list[dict[str, Any]] = []
         self.last_returns: dict[str, float] = {}
         self.crossovers: list[Crossover] = []  # of upper levels, once the run is done
+        self.calibration: Calibration | None = None  # of level 0, at the last evaluation
         self.tally = Tally()
         self.restored = self._restore()
         text = "\n".join(f"| {name} | {value} |" for name, value in flatten(config).items())
@@ -150,6 +154,8 @@ class Trainer:
         found = self.evaluator(agent, self.ring, self.counts)
         if self.env_step >= self.config.steps:
             self.crossovers = self.evaluator.crossovers(agent.world, self.ring, self.counts)
+        self.calibration, trusted = self.evaluator.trust(agent.world, self.ring, self.counts)
+        self.state = replace(self.state, trusted=jnp.float32(trusted))
         if found:
             minutes = {"what": "minutes", "value": self.seconds / 60, "lo": None, "hi": None}
             found.append({**found[0], **minutes, "unit": "minutes"})
@@ -178,6 +184,7 @@ class Trainer:
             "windows": self.windows.bit_generator.state,
             "rows": self.rows,
             "crossovers": crossover.as_json(self.crossovers),
+            "calibration": calibration.as_json(self.calibration),
             "finished_since_log": finished,
             "observation": {
                 "shape": list(self.ring.obs_shape),
@@ -204,7 +211,7 @@ class Trainer:
         learning = self.agent_step >= config.prefill
         action = self.collector.action(agent if learning else None)
         if learning:
-            due = updates_due(config, self.agent_step + config.envs - config.prefill)
+            due = config.updates_due(self.agent_step + config.envs - config.prefill)
             # while there is nothing to replay yet, updates wait
             while self.updates < due and self.ring.num_steps:
                 batch = sample(
@@ -283,7 +290,8 @@ class Trainer:
         self.windows.bit_generator.state = manifest["windows"]
         self.agent_step, self.updates = manifest["agent_step"], manifest["updates"]
         self.seconds_before, self.rows = manifest["seconds"], manifest["rows"]
-        self.crossovers = crossover.from_json(manifest.get("crossovers", []))
+        self.crossovers = crossover.from_json(manifest["crossovers"])
+        self.calibration = calibration.from_json(manifest["calibration"])
         self.tally.restore(part("unlogged/"), manifest["finished_since_log"])
         self.logger.resume_at(self.agent_step)
         return True
@@ -296,11 +304,6 @@ class Trainer:
 def copied(tree: Any) -> Any:
     """Fresh arrays with the same values, in one dispatch."""
     return jax.tree.map(jnp.copy, tree)
-
-
-def updates_due(config: Config, agent_steps: int) -> int:
-    """Updates that so many agent steps of learning are worth."""
-    return int(agent_steps * config.updates_per_agent_step)
 
 
 def episode_limit(env: gym.Env) -> int | None:

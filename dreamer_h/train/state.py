@@ -7,15 +7,16 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Int32, UInt32
+from jaxtyping import Array, Float, Int32, UInt32
 
-from dreamer_h.behaviour.actor_critic import ActorCritic
+from dreamer_h.behaviour.actor_critic import ActorCritic, Underway
 from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.behaviour.hierarchical_losses import HierarchyStatistics
 from dreamer_h.behaviour.inside import Behaviour
 from dreamer_h.behaviour.paths import Paths
 from dreamer_h.behaviour.worker import Post
 from dreamer_h.config import Config
+from dreamer_h.horizon.calibrate import NO_LIMIT
 from dreamer_h.nn.optimizer import laprop
 from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, Statistics
 from dreamer_h.world.heads import Head
@@ -42,6 +43,7 @@ class TrainState(eqx.Module):
     slow_critics: tuple[Head, ...]
     statistics: Statistics | HierarchyStatistics
     paths: Paths | None  # where imagined paths stand, if they go on
+    trusted: Float[Array, ""]  # nats of doubt along a path up to which it is relied upon
     optimizer: tuple[optax.OptState, optax.OptState]  # of the world and of the behaviour
     seed: UInt32[Array, ""]
     update: Int32[Array, ""]
@@ -77,6 +79,7 @@ def init_state(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> TrainS
         slow_critics=slow_critics,
         statistics=init_statistics(config),
         paths=init_paths(agent.world, config),
+        trusted=jnp.float32(NO_LIMIT),  # nothing was measured
         optimizer=(
             optimizer(config).init(cast(optax.Params, agent.world)),
             optimizer(config).init(cast(optax.Params, agent.behaviour)),
@@ -101,8 +104,9 @@ def init_paths(world: AnyWorld, config: Config) -> Paths | None:
     if not config.behaviour.paths:
         return None
     world = in_precision(world, jnp.dtype(config.precision))
-    like = Post.at(world.initial()) if isinstance(world, Hierarchy) else world.initial()
-    return Paths.init(like, config.behaviour.paths)
+    if isinstance(world, Hierarchy):
+        return Paths.init(Post.at(world.initial()), config.behaviour.paths)
+    return Paths.init(Underway.begun(world.initial()), config.behaviour.paths)
 
 
 def in_precision(tree: T, dtype: jnp.dtype) -> T:

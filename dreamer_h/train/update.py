@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dreamer_h.behaviour import flat, hierarchical_losses
+from dreamer_h.behaviour.attitude import Attitude
 from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.behaviour.inside import Behaviour
 from dreamer_h.behaviour.lesson import Lesson
@@ -42,7 +43,7 @@ def make_update(config: Config) -> Callable[..., tuple[TrainState, Metrics]]:
         learned, lesson, metrics = _together(state, batch, pursuits, config, key=together_key)
         sound = jnp.isfinite(metrics["train/loss"]) & jnp.isfinite(metrics["train/gradient_norm"])
         if config.behaviour.gradient_steps > 1:
-            alone = lambda state, key: _behaviour_alone(state, lesson, config, key=key)
+            alone = lambda state, key: behaviour_step(state, lesson, config, key=key)
             keys = jr.split(alone_key, config.behaviour.gradient_steps - 1)
             learned, (totals, shown) = jax.lax.scan(alone, learned, keys)
             sound &= jnp.isfinite(totals).all()
@@ -94,10 +95,10 @@ def _together(
     return learned, lesson, metrics
 
 
-def _behaviour_alone(
+def behaviour_step(
     state: TrainState, lesson: Lesson, config: Config, *, key: PRNGKeyArray
 ) -> tuple[TrainState, tuple[Float[Array, ""], Metrics]]:
-    """One more gradient step of the behaviour, in the same simulator and on the same batch; its
+    """A gradient step of the behaviour alone, in the simulator as it is; its
     loss plus its gradient's norm, which is finite if both are, and what the log shows."""
     world = state.acting.world
 
@@ -185,7 +186,7 @@ def total_loss(
         keys = jr.split(average_key, len(batch.mask))
         observe = lambda sequence, key: dream.start(sequence, key=key)
         dreamt = jax.lax.stop_gradient(jax.vmap(observe)(batch, keys))
-    lesson = Lesson(batch, latents, dreamt, pursuits)
+    lesson = Lesson(batch, latents, dreamt, pursuits, attitude_of(state, config))
     found, statistics, paths, shown = behaviour_losses(
         dream, behaviour, slow_critics, state.statistics, state.paths, lesson, config.behaviour,
         key=imagine_key,
@@ -193,6 +194,16 @@ def total_loss(
     total = _total(losses | found, world_scales(config) | _behaviour_scales(config))
     metrics |= _named("behaviour", found, shown)
     return total, (statistics, paths, jax.lax.stop_gradient(lesson), metrics)
+
+
+def attitude_of(state: TrainState, config: Config) -> Attitude:
+    """How the policies of this update take doubt."""
+    exploring = None
+    if config.explore_steps:
+        steps = config.explore_steps // config.action_repeat - config.prefill
+        exploring = state.update < config.updates_due(steps)
+    trusted = state.trusted if config.behaviour.trust_horizon else None
+    return Attitude(config.behaviour.pessimism, exploring, trusted)
 
 
 def _behaviour_scales(config: Config) -> dict[str, float]:

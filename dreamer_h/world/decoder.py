@@ -46,11 +46,13 @@ class StateDecoder(eqx.Module):
 
     def around(self, output: Float[Array, "*B O"]) -> Symlog:
         """The distribution around a mean in symlog space."""
-        if self.log_scale is None:
-            return Symlog(output)
-        # below a hundredth nothing is won, and an entry that never moves would have no end
-        above = jax.nn.softplus(self.log_scale.astype(jnp.float32) - LEAST_LOG_SCALE)
-        return Symlog(output, LEAST_LOG_SCALE + above)
+        return Symlog(output, None if self.log_scale is None else floored(self.log_scale))
+
+
+def floored(log_scale: Float[Array, " O"]) -> Float[Array, " O"]:
+    """The logarithm of a learned deviation of each entry, in symlog space."""
+    # below a hundredth nothing is won, and an entry that never moves would have no end
+    return LEAST_LOG_SCALE + jax.nn.softplus(log_scale.astype(jnp.float32) - LEAST_LOG_SCALE)
 
 
 class PixelDecoder(eqx.Module):

@@ -195,6 +195,12 @@ class Hierarchy(Levels):
         """The continue part of `decode` alone."""
         return self.base.continue_of(features)
 
+    def information_of(
+        self, features: Float[Array, "*B F"], action: Float[Array, "*B A"]
+    ) -> Float[Array, "*B"]:
+        """The same as of a `World`: level 0 doubts."""
+        return self.base.information_of(features, action)
+
     def redrawn(self, stack: Stack, *, key: PRNGKeyArray) -> Stack:
         """The same state with another draw of the code that the last observation left uncertain."""
         return dataclasses.replace(stack, ground=self.base.redrawn(stack.ground, key=key))

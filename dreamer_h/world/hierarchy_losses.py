@@ -35,6 +35,8 @@ def scales(config: Config) -> dict[str, float]:
             weights["reanchor"] = chosen.selffed_scale
         if chosen.distil_scale:
             weights["distil"] = chosen.distil_scale
+        if world.ensemble:
+            weights["ensemble"] = 1.0
         found |= {f"level{level}/{name}": weight for name, weight in weights.items()}
     return found
 

@@ -12,7 +12,8 @@ from dreamer_h.config import JumpConfig
 from dreamer_h.nn.distributions import Bernoulli, OneHot, Symlog, TwoHot
 from dreamer_h.types import Latent, side_by_side
 from dreamer_h.world.chunk import Chunk, Macro
-from dreamer_h.world.decoder import LEAST_LOG_SCALE
+from dreamer_h.world.decoder import floored
+from dreamer_h.world.ensemble import Ensemble
 from dreamer_h.world.heads import Head
 from dreamer_h.world.level import Level
 
@@ -44,6 +45,7 @@ class Jump(eqx.Module):
     head: Head  # all of an outlook
     log_scale: Float[Array, " O"] | None
     bridge: Head  # anchor and memory -> first memory of the level below
+    ensemble: Ensemble | None  # guesses of the next anchor
     groups: int = eqx.field(static=True)
     classes: int = eqx.field(static=True)
     stride: int = eqx.field(static=True)  # agent steps of a jump
@@ -60,10 +62,12 @@ class Jump(eqx.Module):
         below: int,
         bins: int,
         unimix: float,
+        members: int,
         config: JumpConfig,
         key: PRNGKeyArray,
     ):
-        """`groups`, `classes`, `carried` make an anchor; `below` is the memory it begins."""
+        """`groups`, `classes`, `carried` make an anchor; `below` is the memory it begins; `members`
+        is how many guess what this level does not know."""
         chunk_key, macro_key, level_key, head_key, bridge_key = jr.split(key, 5)
         code = groups * classes
         anchor, units = code + carried, config.units
@@ -90,6 +94,18 @@ class Jump(eqx.Module):
         self.head = eqx.tree_at(lambda head: head.output.weight, head, start)
         self.log_scale = jnp.zeros(carried, jnp.float32) if carried else None
         self.bridge = Head(anchor + config.deter, below, units, 1, key=bridge_key)
+        self.ensemble = None
+        if members:
+            self.ensemble = Ensemble(
+                features + config.chunk_units,
+                carried=carried,
+                groups=groups,
+                classes=classes,
+                change=CHANGE,
+                members=members,
+                units=units,
+                key=jr.fold_in(key, 5),
+            )
 
     def begin(self, anchor: Float[Array, " V"], deter: Float[Array, " D"] | None = None) -> Latent:
         """Standing on an anchor with a memory from the level above, or with none."""
@@ -121,6 +137,13 @@ class Jump(eqx.Module):
         outlook = self.outlook(following)
         return dataclasses.replace(following, obs=outlook.anchor(anchor_key)), outlook
 
+    def information_of(self, latent: Latent, chunk: Float[Array, "*B U"]) -> Float[Array, "*B"]:
+        """Nats that seeing where a jump leads would tell about this level; see `Ensemble`. 0 where
+        nobody guesses; leading axes are free."""
+        if self.ensemble is None:
+            return jnp.zeros(latent.deter.shape[:-1], jnp.float32)
+        return self.ensemble.information(jnp.concatenate([latent.features, chunk], axis=-1))
+
     def outlook(self, latent: Latent) -> Outlook:
         """At the end of a jump, in whose latent `obs` is still the anchor before; leading axes are
         free."""
@@ -144,10 +167,7 @@ class Jump(eqx.Module):
     @property
     def scale(self) -> Float[Array, " O"] | None:
         """Logarithm of the learned deviation of each entry of an anchor's observation."""
-        if self.log_scale is None:
-            return None
-        above = jax.nn.softplus(self.log_scale.astype(jnp.float32) - LEAST_LOG_SCALE)
-        return LEAST_LOG_SCALE + above
+        return None if self.log_scale is None else floored(self.log_scale)
 
     def below(self, latent: Latent) -> Float[Array, "*B D"]:
         """The first memory of the level below, of a segment that begins where this latent stands.

@@ -45,6 +45,7 @@ class Levels(eqx.Module):
                 below=memories[i],
                 bins=world.bins,
                 unimix=world.unimix,
+                members=world.ensemble,
                 config=config.jump,
                 key=keys[i],
             )

@@ -17,6 +17,8 @@ def scales(config: WorldConfig) -> dict[str, float]:
         name: getattr(config, f"{name}_scale")
         for name in ("recon", "reward", "continue", "dyn", "rep")
     }
+    if config.ensemble:
+        found["ensemble"] = 1.0
     if config.selffed:
         found["selffed/recon"] = config.selffed_scale * config.recon_scale
         found["selffed/reward"] = config.selffed_scale * config.reward_scale
@@ -56,7 +58,8 @@ def posterior_losses(
     `horizon` (agent steps) puts the discount 1 - 1/horizon into the continue target. The KL terms
     are summed over the groups and count only above `free_nats` a step. Padding costs nothing, and
     neither do reward, continue and KL at the window's first step, to which nothing led; nor does
-    the reconstruction there, if the latents carry the observation.
+    the reconstruction there, if the latents carry the observation. What the ensemble learns, if
+    there is one, moves nothing else.
     """
     before = None
     if latent.obs is not None:
@@ -90,6 +93,17 @@ def posterior_losses(
         "prior_entropy": prior.entropy(),
         "posterior_entropy": posterior.entropy(),
     }
+    if world.ensemble is not None:
+        inputs = jnp.concatenate(
+            [latent.features[:-1], sequence.action.astype(latent.deter.dtype)], axis=-1
+        )
+        code = world.level.code(stop(latent.logits[1:]))
+        guessed = world.ensemble.loss(
+            inputs, None if before is None else before[1:], code, sequence.obs[1:]
+        )
+        known = (arrived & ~sequence.is_first)[1:]
+        losses["ensemble"] = jnp.pad(jnp.where(known, guessed, 0.0), (1, 0))
+        metrics["information"] = world.ensemble.information(inputs)
     return losses, metrics
 
 

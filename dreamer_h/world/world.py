@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 from dreamer_h.config import WorldConfig
 from dreamer_h.nn.distributions import Bernoulli, Pixels, Symlog, TwoHot, symlog
 from dreamer_h.types import Imagined, Latent, Sequence
-from dreamer_h.world.decoder import PixelDecoder, StateDecoder, make_decoder
+from dreamer_h.world.decoder import CHANGE, PixelDecoder, StateDecoder, make_decoder
 from dreamer_h.world.encoder import PixelEncoder, StateEncoder, make_encoder
+from dreamer_h.world.ensemble import Ensemble
 from dreamer_h.world.heads import Head
 from dreamer_h.world.level import Level
 
@@ -37,6 +38,7 @@ class World(eqx.Module):
     decoder: StateDecoder | PixelDecoder
     reward: Head
     continue_: Head
+    ensemble: Ensemble | None  # guesses of the next step
     features: int = eqx.field(static=True)  # F of a latent
     carried: int = eqx.field(static=True)  # entries of the observation that latents carry
 
@@ -76,6 +78,18 @@ class World(eqx.Module):
         )
         self.reward = Head(self.features, config.bins, config.units, 1, scale=0.0, key=reward_key)
         self.continue_ = Head(self.features, 1, config.units, 1, key=continue_key)
+        self.ensemble = None
+        if config.ensemble:
+            self.ensemble = Ensemble(
+                self.features + action,
+                carried=self.carried,
+                groups=config.groups,
+                classes=config.classes,
+                change=CHANGE,
+                members=config.ensemble,
+                units=config.units,
+                key=jr.fold_in(key, 5),
+            )
 
     def initial(self) -> Latent:
         """The state before anything was seen: zeros."""
@@ -138,6 +152,16 @@ class World(eqx.Module):
     def continue_of(self, features: Float[Array, "*B F"]) -> Bernoulli:
         """The continue part of `decode` alone."""
         return Bernoulli(self.continue_(features)[..., 0])
+
+    def information_of(
+        self, features: Float[Array, "*B F"], action: Float[Array, "*B A"]
+    ) -> Float[Array, "*B"]:
+        """Nats that seeing where an action leads would tell about the simulator; see `Ensemble`. 0
+        where nobody guesses; leading axes are free."""
+        if self.ensemble is None:
+            return jnp.zeros(features.shape[:-1], jnp.float32)
+        inputs = jnp.concatenate([features, action.astype(features.dtype)], axis=-1)
+        return self.ensemble.information(inputs)
 
     def redrawn(self, latent: Latent, *, key: PRNGKeyArray) -> Latent:
         """The same state with another draw of the code that the last observation left uncertain."""

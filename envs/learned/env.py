@@ -30,13 +30,18 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
     level: 0 leaves upper levels out; by default they watch, see `disagreement`. From 1 on a step
     is one jump of that level: its action is a macro-action, one of 5 values for each of 8
     dimensions, and its reward that of the whole jump, discounted inside it.
-    truncate_on_trust: ends an episode where the levels disagree by more than `trust` deviations.
+    truncate_on_trust: ends an episode where observations are, with 90 %, not surely within `trust`
+    deviations of the truth any more; of a run without such a radius, where its levels disagree by
+    more than that.
 
     `reset(options=…)` takes {"context": (obs (T+1, …), action (T, A))}, {"episode": i, "t": j} of
     the episodes in `starts`' source, or {"starts": n}, the n-th start.
     `info` holds `steps` since something was really seen, `reward_spread` (the predicted reward's
     deviation), `disagreement` of the levels in deviations of the observation (0 with one level),
-    and why an episode was cut: `untrusted`, or `invalid` for a prediction that is not finite.
+    `doubt` in nats since then (0 without an ensemble), the calibrated `radius` in deviations that
+    the truth is within with 90 % (infinite where none was measured), `outside` where a step is
+    doubted more than any usual one, and why an episode was cut: `untrusted`, or `invalid` for a
+    prediction that is not finite.
 
     Raises ValueError for what is no run, or none of this version, and CheckpointCorrupt.
     """
@@ -209,7 +214,8 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
 
 # info of a beginning; of a step these are fields of `Moment`
 BEGUN: dict[str, Any] = {
-    "steps": 0, "reward_spread": 0.0, "disagreement": 0.0, "untrusted": False, "invalid": False,
+    "steps": 0, "reward_spread": 0.0, "disagreement": 0.0, "doubt": 0.0, "radius": 0.0,
+    "outside": False, "untrusted": False, "invalid": False,
 }  # fmt: skip
 
 

@@ -117,6 +117,9 @@ class LearnedGymnax:
             "discount": jnp.where(moment.terminated, 0.0, 1.0),
             "reward_spread": moment.reward_spread,
             "disagreement": moment.disagreement,
+            "doubt": moment.doubt,
+            "radius": moment.radius,
+            "outside": moment.outside,
             "invalid": moment.invalid,
         }
         return moment.obs, state, moment.reward, done, info

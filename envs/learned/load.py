@@ -18,6 +18,8 @@ from dreamer_h.horizon.recording import load_recording
 from dreamer_h.nn.distributions import symlog
 from dreamer_h.nn.fsq import LEVELS
 from dreamer_h.replay.episode import Episode
+from dreamer_h.simulated import calibration
+from dreamer_h.simulated.calibration import Calibration
 from dreamer_h.simulated.episode import Simulated
 from dreamer_h.simulated.jumping import Jumping
 from dreamer_h.simulated.starts import Kind, starts_of
@@ -76,7 +78,10 @@ def _read(
         raise ValueError(f"starts is {starts!r}; it must be one of {', '.join(get_args(Kind))}")
     use_compilation_cache()
     config, agent, manifest = load_agent(run)
-    world = _with_level(run, agent.world, level, truncate_on_trust)
+    measured = calibration.from_json(manifest["calibration"])
+    world = _with_level(run, agent.world, level)
+    if truncate_on_trust:
+        _check_trust(run, agent.world, level, measured)
     seen = manifest["observation"]
     shape, dtype = tuple(seen["shape"]), np.dtype(seen["dtype"])
     if data is None:
@@ -95,6 +100,7 @@ def _read(
         world=world,
         starts=starts_of(world, episodes, starts, STARTS, manifest["action"], seed=config.seed),
         spread=_spread(episodes) if len(shape) == 1 else None,
+        calibration=None if level else measured,
         ends=any(episode.is_terminal[-1] for episode in episodes),
         discount=1.0 - 1.0 / config.behaviour.horizon,
         limit=min(limits, default=None),
@@ -113,18 +119,27 @@ def _read(
     )
 
 
-def _with_level(run: Path, world: AnyWorld, level: int | None, trusted: bool) -> AnyWorld:
+def _with_level(run: Path, world: AnyWorld, level: int | None) -> AnyWorld:
     """The world that is played in, where it can do what is asked."""
     upper = len(world.jumps) if isinstance(world, Hierarchy) else 0
     advice = "add one with train.py --from … --add-level"
     if level is not None and not 0 <= level <= upper:
         has = f"to {upper}" if upper else f"alone: {advice}"
         raise ValueError(f"level is {level}; {run} has level 0 {has}")
-    if trusted and not upper:
-        raise ValueError(f"truncate_on_trust needs two levels; {run} has one: {advice}")
-    if trusted and level is not None:
-        raise ValueError(f"truncate_on_trust follows two levels, not level {level} alone")
     return world.base if level == 0 and isinstance(world, Hierarchy) else world
+
+
+def _check_trust(
+    run: Path, world: AnyWorld, level: int | None, measured: Calibration | None
+) -> None:
+    """Raises ValueError where nothing says how far to trust."""
+    if level:
+        raise ValueError(f"truncate_on_trust is for agent steps; level {level} jumps")
+    if measured is None and (level is not None or not isinstance(world, Hierarchy)):
+        raise ValueError(
+            f"truncate_on_trust needs a calibrated radius, or two levels; {run} has none: let it "
+            "train to an evaluation, or add a level with train.py --from … --add-level"
+        )
 
 
 def _times(task: str, action_repeat: int) -> tuple[int | None, float]:

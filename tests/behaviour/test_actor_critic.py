@@ -12,6 +12,7 @@ import tiny
 
 from dreamer_h.behaviour.actor_critic import (
     ActorCritic,
+    Underway,
     imagination_losses,
     imagine,
     replay_value_loss,
@@ -55,7 +56,9 @@ def start(normal) -> Latent:
 def follow(gradient):
     @jax.jit
     def run(world, behaviour, start, key):
-        return imagine(world, behaviour, start, H, gradient=gradient, lambda_=0.95, key=key)[0]
+        return imagine(
+            world, behaviour, Underway.begun(start), H, gradient=gradient, lambda_=0.95, key=key
+        )[0]
 
     return run
 
@@ -88,9 +91,9 @@ def test_a_rollout_scores_its_own_path(world, behaviour, start, seed):
 def test_the_last_imagined_state_bootstraps_from_its_own_value(world, behaviour, start, seed):
     """One step: r + d v, all of the state that the world steps to under the same keys."""
     key = jr.key(seed)
-    run = lambda: imagine(world, behaviour, start, 1, gradient="reinforce", lambda_=0.95, key=key)[
-        0
-    ]
+    run = lambda: imagine(
+        world, behaviour, Underway.begun(start), 1, gradient="reinforce", lambda_=0.95, key=key
+    )[0]
     rollout = jax.jit(run)()
     _, world_key = jr.split(jr.split(key, 1)[0])
     step = jax.vmap(lambda *inputs, key: world.step(*inputs, key=key))
@@ -108,7 +111,13 @@ def test_the_reinforce_gradient_is_the_score_function(world, behaviour, slow_cri
     @jax.grad
     def found(behaviour):
         rollout, *_ = imagine(
-            world, behaviour, start, H, gradient="reinforce", lambda_=0.95, key=jr.key(seed)
+            world,
+            behaviour,
+            Underway.begun(start),
+            H,
+            gradient="reinforce",
+            lambda_=0.95,
+            key=jr.key(seed),
         )
         losses, _ = imagination_losses(
             behaviour, slow_critic, rollout, jnp.float32(2.0), jnp.float32(entropy), config
@@ -139,7 +148,9 @@ def test_the_reinforce_gradient_is_the_score_function(world, behaviour, slow_cri
 @jax.jit
 def sum_of_returns(bias, world, behaviour, start, key):
     behaviour = eqx.tree_at(lambda b: b.actor.output.bias, behaviour, bias)
-    rollout, *_ = imagine(world, behaviour, start, H, gradient="dynamics", lambda_=0.95, key=key)
+    rollout, *_ = imagine(
+        world, behaviour, Underway.begun(start), H, gradient="dynamics", lambda_=0.95, key=key
+    )
     return rollout.returns.sum()
 
 
@@ -181,7 +192,9 @@ def slopes():
 
         def total(moved, start, weights, key):
             world, behaviour, slow_critic = moved
-            rollout, *_ = imagine(world, behaviour, start, H, gradient=kind, lambda_=0.95, key=key)
+            rollout, *_ = imagine(
+                world, behaviour, Underway.begun(start), H, gradient=kind, lambda_=0.95, key=key
+            )
             losses, _ = imagination_losses(
                 behaviour, slow_critic, rollout, jnp.float32(1.0), jnp.float32(3e-4), config
             )

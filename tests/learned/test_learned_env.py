@@ -204,7 +204,7 @@ def test_it_can_be_drawn(env):
     [
         ({"starts": "last"}, "first, anywhere, model"),
         ({"level": 1}, "has level 0 alone"),
-        ({"truncate_on_trust": True}, "two levels"),
+        ({"truncate_on_trust": True}, "calibrated radius, or two levels"),
         ({"render_mode": "human"}, "rgb_array"),
         ({"data": "nowhere"}, "no finished recording"),
     ],

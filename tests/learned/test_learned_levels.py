@@ -95,5 +95,5 @@ def test_it_has_the_interface_of_gymnax(jumping):
 def test_what_the_levels_cannot_give_is_refused(jumping):
     with pytest.raises(ValueError, match="level is 2; .* has level 0 to 1"):
         LearnedEnv(jumping, level=2)
-    with pytest.raises(ValueError, match="not level 1 alone"):
+    with pytest.raises(ValueError, match="for agent steps; level 1 jumps"):
         LearnedEnv(jumping, level=1, truncate_on_trust=True)

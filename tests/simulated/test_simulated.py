@@ -14,11 +14,13 @@ import tiny
 from dreamer_h.config import JumpConfig, ReplayConfig
 from dreamer_h.nn.distributions import TwoHot
 from dreamer_h.replay.episode import Episode
+from dreamer_h.simulated.calibration import Calibration
 from dreamer_h.simulated.episode import Simulated, deviation
 from dreamer_h.simulated.starts import CONTEXT, starts_of
 from dreamer_h.world.hierarchy import make_world
 
-WORLD = dataclasses.replace(tiny.WORLD, residual=True, learned_scale=True)
+WORLD = dataclasses.replace(tiny.WORLD, residual=True, learned_scale=True, ensemble=2)
+CALIBRATION = Calibration(jnp.arange(1.0, 6.0), jnp.float32(0.1), True)
 
 
 def episodes(count: int = 3, steps: int = 20, obs=tiny.STATE) -> list[Episode]:
@@ -47,7 +49,8 @@ def make(levels: int, kind="first", **changes) -> Simulated:
     base = world if levels == 1 else world.base
     tamed = tiny.peaked(base.reward)
     world = eqx.tree_at(lambda w: (w if levels == 1 else w.base).reward, world, tamed)
-    fields = {"ends": False, "discount": 0.99, "limit": 10, "trust": None} | changes
+    fields = {"ends": False, "discount": 0.99, "limit": 10, "trust": None, "calibration": None}
+    fields |= changes
     starts = starts_of(world, episodes(), kind, 6, tiny.ACTION, seed=0)
     return Simulated(world=world, starts=starts, spread=jnp.ones(tiny.OBS), **fields)
 
@@ -123,6 +126,26 @@ def test_levels_that_disagree_cut_an_episode_if_asked_to():
     np.testing.assert_array_equal(moments.untrusted, apart > least)
     np.testing.assert_array_equal(moments.truncated, apart > least)
     assert not play(make(1), jr.key(0)).disagreement.any()
+
+
+def test_doubt_adds_up_along_an_episode_and_its_radius_follows():
+    moments = play(make(1, calibration=CALIBRATION), jr.key(0))
+    steps = np.diff(np.concatenate([[0.0], moments.doubt]))
+    assert (steps > 0).all()
+    multiple = np.minimum(moments.steps, 5)
+    np.testing.assert_allclose(moments.radius, multiple * np.sqrt(moments.doubt), rtol=1e-3)
+    np.testing.assert_array_equal(moments.outside, steps > 0.1)
+    assert np.isinf(play(make(1), jr.key(0)).radius).all()
+    assert not play(make(1), jr.key(0)).outside.any()
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_a_radius_that_is_too_wide_cuts_an_episode_if_asked_to(levels):
+    radius = play(make(levels, calibration=CALIBRATION), jr.key(0)).radius
+    least = float(np.sort(radius)[-3])
+    moments = play(make(levels, calibration=CALIBRATION, trust=least, limit=None), jr.key(0))
+    np.testing.assert_array_equal(moments.untrusted, radius > least)
+    np.testing.assert_array_equal(moments.truncated, radius > least)
 
 
 @pytest.mark.parametrize("kind", ["anywhere", "model"])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
+from dreamer_h.behaviour.actor_critic import Underway
 from dreamer_h.behaviour.paths import Paths
 from dreamer_h.config import BehaviourConfig, Config, OptimizerConfig
 from dreamer_h.nn.statistics import ReturnScale
@@ -188,15 +189,17 @@ def test_further_steps_of_the_behaviour_leave_the_simulator_as_it_is_and_move_pa
         config = dataclasses.replace(CONFIG, behaviour=behaviour)
         update, state = make_update(config), fresh(config)
         # paths begin anew, since none has begun
-        state = dataclasses.replace(state, paths=Paths.init(state.agent.world.initial(), 4))
+        state = dataclasses.replace(
+            state, paths=Paths.init(Underway.begun(state.agent.world.initial()), 4)
+        )
         for i in range(2):
             state, metrics = update(state, tiny.batch(i))
             assert all(np.isfinite(value) and value.shape == () for value in metrics.values())
-        assert state.paths is not None and np.isfinite(state.paths.state.deter).all()
+        assert state.paths is not None and np.isfinite(state.paths.state.latent.deter).all()
         found.append(jax.tree.map(np.asarray, state))
     once, thrice = found
     chex.assert_trees_all_equal(once.agent.world, thrice.agent.world)
-    assert not np.array_equal(once.paths.state.deter, thrice.paths.state.deter)
+    assert not np.array_equal(once.paths.state.latent.deter, thrice.paths.state.latent.deter)
     changed = jax.tree.map(
         lambda a, b: not np.array_equal(a, b), once.agent.behaviour, thrice.agent.behaviour
     )

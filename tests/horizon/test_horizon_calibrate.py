@@ -1,0 +1,113 @@
+"""Radii that hold as often as they say, and the doubt up to which a path is relied upon."""
+
+import json
+from dataclasses import fields, replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import recorded
+
+from dreamer_h.horizon import offline
+from dreamer_h.horizon.calibrate import NO_LIMIT, Doubted, calibrated, doubted, trusted_doubt
+from dreamer_h.horizon.score import benchmark
+from dreamer_h.presets import preset, with_settings
+from dreamer_h.simulated.calibration import as_json, from_json
+
+W, H = 400, 6
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    return benchmark(recorded.driven(tmp_path_factory.mktemp("driven") / "data"), {})
+
+
+@pytest.fixture(scope="module")
+def worlds(bench):
+    config = with_settings(preset("debug"), ["world.ensemble=3", "world.residual=True"])
+    doubting = offline.blank(bench.recording.train, config, seed=0)
+    trusting = offline.blank(bench.recording.train, preset("debug"), seed=0)
+    return doubting, trusting
+
+
+def drawn(seed: int, windows: int = W) -> Doubted:
+    """Errors whose size is that of the doubt, which differs from window to window."""
+    rng = np.random.default_rng(seed)
+    doubt = rng.uniform(0.01, 4.0, (windows, 1)) * np.ones((windows, H))
+    error = np.sqrt(np.cumsum(doubt, axis=1)) * np.abs(rng.normal(size=(windows, H)))
+    nothing = np.zeros((windows, H, 1))
+    return Doubted(error, doubt, nothing, nothing)
+
+
+def radii(calibration, found: Doubted) -> np.ndarray:
+    steps = jnp.broadcast_to(jnp.arange(1, H + 1), found.doubt.shape)
+    return np.asarray(calibration.radius(steps, jnp.cumsum(found.doubt, axis=1)))
+
+
+def test_nine_of_ten_new_windows_are_within_the_radius_at_every_step(worlds):
+    for world in worlds:
+        calibration = calibrated(world, drawn(0))
+        new = drawn(1, 4000)
+        held = (new.error <= radii(calibration, new)).mean(axis=0)
+        np.testing.assert_allclose(held, 0.9, atol=0.04)
+
+
+def test_radii_follow_the_doubt_where_there_is_an_ensemble(worlds):
+    doubting, trusting = worlds
+    new = drawn(1)
+    most, least = new.doubt[:, 0] > 3.0, new.doubt[:, 0] < 1.0
+    wide = radii(calibrated(doubting, drawn(0)), new)
+    assert (wide[most].min(axis=0) > wide[least].max(axis=0)).all()
+    held = [(new.error <= wide)[group].mean() for group in (most, least)]
+    np.testing.assert_allclose(held, 0.9, atol=0.06)  # of both kinds, not of all together
+    same = radii(calibrated(trusting, drawn(0)), new)
+    assert (same == same[0]).all()
+
+
+def test_before_the_first_step_nothing_is_wrong_and_beyond_the_last_no_more_is_known(worlds):
+    calibration = calibrated(worlds[1], drawn(0))
+    at = lambda steps: float(calibration.radius(jnp.int32(steps), jnp.float32(1.0)))
+    assert at(0) == 0.0 and at(H) == at(H + 50) > 0.0
+
+
+def test_a_step_is_outside_where_it_is_doubted_more_than_any_usual_one(worlds):
+    doubting, trusting = worlds
+    calibration = calibrated(doubting, drawn(0))
+    assert not calibration.outside(jnp.float32(2.0)) and calibration.outside(jnp.float32(5.0))
+    assert not calibrated(trusting, drawn(0)).outside(jnp.float32(1e9))
+
+
+def test_few_windows_say_nothing(worlds):
+    few = drawn(0, 8)
+    calibration = calibrated(worlds[0], few)
+    assert np.isinf(calibration.multiple).all()
+    assert trusted_doubt(few, 0.5) == 0.0
+    again = from_json(json.loads(json.dumps(as_json(calibration), allow_nan=False)))
+    assert again is not None
+    np.testing.assert_array_equal(again.multiple, calibration.multiple)
+    assert again.scaled and from_json(as_json(None)) is None
+    np.testing.assert_allclose(again.usual, calibration.usual)
+
+
+def test_up_to_the_trusted_doubt_nine_of_ten_paths_never_leave_the_tolerance():
+    limit = trusted_doubt(drawn(0), 1.0)
+    new = drawn(1, 4000)
+    relied = np.cumsum(new.doubt, axis=1) <= limit
+    broke = ((new.error > 1.0) & relied).any(axis=1)
+    assert broke.mean() == pytest.approx(0.1, abs=0.04)
+    assert relied.any()
+    assert trusted_doubt(drawn(0), 1e9) == NO_LIMIT
+
+
+def test_a_path_is_that_of_its_window_whatever_is_beside_it(bench, worlds):
+    whole = doubted(worlds[0], bench.far, bench.scale, seed=2)
+    assert whole.error.shape == whole.doubt.shape == bench.far.action.shape[:2]
+    assert np.isfinite(whole.error).all() and (whole.doubt > 0).all()
+    assert not doubted(worlds[1], bench.far, bench.scale).doubt.any()
+    some = {
+        field.name: getattr(bench.far, field.name)[:2]
+        for field in fields(bench.far) if field.name != "moments"
+    }  # fmt: skip
+    part = doubted(worlds[0], replace(bench.far, **some, moments=[]), bench.scale, seed=2)
+    np.testing.assert_allclose(part.error, whole.error[:2], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(part.doubt, whole.doubt[:2], rtol=1e-2, atol=1e-5)
