@@ -88,6 +88,7 @@ def cli() -> Cli:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("GLIBC_TUNABLES", "")  # set: the script does not start this process anew
             patch.setattr(sys, "argv", [script, *map(str, arguments)])
+            patch.syspath_prepend(SCRIPTS)  # as Python does
             patch.setattr(loop, "make_update", toy.shared_update)
             with pytest.raises(SystemExit) as end:
                 runpy.run_path(str(SCRIPTS / script), run_name="__main__")

@@ -1,0 +1,60 @@
+"""How `horizon.py` compares scored simulators, and draws them."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from dreamer_h.files import replacing
+from dreamer_h.horizon import overview
+from dreamer_h.horizon.compare import paired
+from dreamer_h.horizon.figures import figure, table
+from dreamer_h.horizon.scored_files import read_reports
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of `score`")
+    parser.add_argument("--against", nargs="+", default=[], help="names; default is every other")
+    parser.add_argument("--out", type=Path, help="default is the first folder")
+
+
+def run_compare(chosen: argparse.Namespace) -> None:
+    folder = chosen.out or chosen.folders[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    several = len(chosen.folders) > 1
+    reports = {
+        f"{path.name}/{name}" if several else name: found
+        for path in chosen.folders
+        for name, found in read_reports(path).items()
+    }
+    with replacing(folder / "paired.json") as file:
+        file.write(json.dumps(paired(chosen.folders, chosen.against), indent=1).encode())
+    draw(folder, reports, "compare")
+
+
+def add_overview(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="holds a folder of `score` for each task")
+    parser.add_argument("--model", required=True, help="name of the scored model in question")
+    parser.add_argument("--rival", required=True, help="name of the one it is held against")
+
+
+def run_overview(chosen: argparse.Namespace) -> None:
+    paths = sorted(path for path in chosen.folder.iterdir() if any(path.glob("*.npz")))
+    if not paths:
+        raise ValueError(f"no folder in {chosen.folder} holds a scored simulator; `score` some")
+    tasks = {path.name: read_reports(path) for path in paths}
+    text = overview.table(tasks, chosen.model, chosen.rival)
+    overview.figure(tasks).savefig(chosen.folder / "overview.png")
+    with replacing(chosen.folder / "overview.md") as file:
+        file.write(text.encode())
+    print(text)
+    print(chosen.folder / "overview.png")
+
+
+def draw(folder: Path, reports: dict[str, Any], name: str) -> None:
+    """Writes `<name>.png` and `<name>.md` and prints the table."""
+    figure(reports).savefig(folder / f"{name}.png")
+    with replacing(folder / f"{name}.md") as file:
+        file.write(table(reports).encode())
+    print(table(reports))
+    print(f"{folder / name}.png")

@@ -1,0 +1,195 @@
+"""How `horizon.py` judges one simulator, or the speed of several."""
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+import envs
+from dreamer_h.files import replacing
+from dreamer_h.horizon import level_figures, speed, transport
+from dreamer_h.horizon.counterfactual import counterfactual
+from dreamer_h.horizon.decisions import judge
+from dreamer_h.horizon.floor import Floor, measured
+from dreamer_h.horizon.latent import LatentSimulator
+from dreamer_h.horizon.level_report import level_report
+from dreamer_h.horizon.recording import Recording, load_recording
+from dreamer_h.horizon.report import report
+from dreamer_h.horizon.score import (
+    Benchmark,
+    ask,
+    benchmark,
+    questions,
+    score,
+    yardstick_scores,
+)
+from dreamer_h.horizon.scored_files import read_reports, rows, save
+from dreamer_h.horizon.yardsticks import YARDSTICKS
+from dreamer_h.train.load import newest
+from dreamer_h.train.policy import Snapshots
+from dreamer_h.train.simulators import found_run, found_simulator
+from dreamer_h.world.hierarchy import Hierarchy
+from envs.physics import DmcPhysics
+from envs.quantities import quantities
+from horizon_commands.comparing import draw
+
+
+def add_score(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="folder of `record`")
+    parser.add_argument(
+        "--model", help=f"folder of `fit`, logdir of train.py, or {', '.join(YARDSTICKS)}"
+    )
+    parser.add_argument(
+        "--pool", type=Path, nargs="+", default=[],
+        help="folders of `fit` whose samples are pooled with the model's: flat_fused",
+    )  # fmt: skip
+    parser.add_argument("--name", help="of the model in the results; default is its own")
+    parser.add_argument(
+        "--damped", action="store_true", help="shrunk towards the mean: flat_damped"
+    )
+    parser.add_argument(
+        "--fast", action="store_true", help="levels jump from the start, not from their crossover"
+    )
+    parser.add_argument(
+        "--changed", type=int, metavar="N",
+        help="counterfactual: the first N actions of every window are others, and physics says "
+        "what they would have led to",
+    )  # fmt: skip
+    parser.add_argument(
+        "--policy", type=Path, nargs="+", default=[],
+        help="logdirs (their newest) or checkpoints that act inside, too; three can be ranked",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of the samples, and of the rows")
+    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--export", type=Path, metavar="NPZ", help="write the questions and end")
+    parser.add_argument("--import", dest="answers", type=Path, metavar="NPZ", help="read answers")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes of the floor")
+
+
+def run_score(chosen: argparse.Namespace) -> None:
+    recording = load_recording(chosen.data)
+    bench = benchmark(recording, quantities(recording.task, recording.layout))
+    if chosen.changed is not None:
+        bar = partial(tqdm, unit="window", desc="what would have happened")
+        bench = counterfactual(bench, make_physics(recording)(), chosen.changed, progress=bar)
+    if chosen.export:
+        transport.export(chosen.export, questions(bench), recording.dt)
+        print(chosen.export)
+        return
+    if chosen.out is None or (chosen.model is None) == (chosen.answers is None):
+        raise ValueError("score needs --out, and one of --model, --import or --export")
+    if chosen.policy and (chosen.answers or not recording.restartable):
+        raise ValueError("--policy needs --model, and a recording that can be restarted")
+    policies = {}
+    for path in map(newest, chosen.policy):
+        found_run(path.parents[1], recording, envs.short_name)
+        policies[f"{path.parents[1].name}/{path.stem}"] = partial(Snapshots, path)
+    if chosen.answers:
+        name, simulator = chosen.name or chosen.answers.stem, None
+        origin: dict[str, Any] = {"model": chosen.answers.name}
+        answers = transport.read(chosen.answers, questions(bench))
+    else:
+        name, simulator, origin = found_simulator(
+            chosen.model, bench, envs.short_name,
+            fast=chosen.fast, damped=chosen.damped, pool=chosen.pool,
+        )  # fmt: skip
+        changed = "" if chosen.changed is None else f"_changed{chosen.changed}"
+        name = chosen.name or name + changed
+        answers = ask(simulator, questions(bench), seed=chosen.seed)
+    bench = replace(bench, floor=floor_of(bench, chosen.jobs, chosen.changed))
+    scored = score(answers, bench)
+    found = report(name, scored, yardstick_scores(bench), bench)
+    found["origin"] = origin | {"samples_seed": chosen.seed, "changed": chosen.changed}
+    save(chosen.out, found, scored, bench)
+    with replacing(chosen.out / f"{name}.rows.json") as file:
+        file.write(json.dumps(rows(found, chosen.seed), indent=1).encode())
+    draw(chosen.out, {name: read_reports(chosen.out)[name]}, name)
+    if policies and simulator:  # last: a fault in there loses nothing of the above
+        found |= judge(simulator, policies, make_physics(recording)(), bench)
+        save(chosen.out, found, scored, bench)
+
+
+def make_physics(recording: Recording) -> Callable[[], DmcPhysics]:
+    physics = recording.manifest.get("physics", {})
+    return partial(DmcPhysics, recording.task, recording.action_repeat, **physics)
+
+
+def floor_of(bench: Benchmark, jobs: int, changed: int | None) -> Floor | None:
+    """The physics floor of the test windows, measured once and kept beside the data."""
+    recording = bench.recording
+    if not recording.restartable:
+        return None
+    bar = partial(tqdm, total=len(bench.far), unit="window", desc="physics floor")
+    make = make_physics(recording)
+    name = "floor" if changed is None else f"floor_changed{changed}"
+    return measured(make, recording, bench.far, bench.scale, jobs=jobs, name=name, progress=bar)
+
+
+def add_levels(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="folder of `record`")
+    parser.add_argument("--model", required=True, help="folder of `fit`, or logdir, with levels")
+    parser.add_argument("--name", help="of the model in the results; default is its own")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+
+
+def run_levels(chosen: argparse.Namespace) -> None:
+    recording = load_recording(chosen.data)
+    bench = benchmark(recording, quantities(recording.task, recording.layout))
+    name, simulator, origin = found_simulator(chosen.model, bench, envs.short_name)
+    name = chosen.name or name
+    if not isinstance(simulator, LatentSimulator) or not isinstance(simulator.world, Hierarchy):
+        raise ValueError(f"{name} has one level only; there is nothing to hold it against")
+    found = level_report(simulator.world, bench.far, bench.scale, recording.dt)
+    found |= {"task": recording.task, "data": recording.hash, "origin": origin}
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    with replacing(chosen.out / f"{name}.levels.json") as file:
+        file.write(json.dumps(found, indent=1).encode())
+    text = level_figures.table(found)
+    with replacing(chosen.out / f"{name}.levels.md") as file:
+        file.write(text.encode())
+    title = f"{recording.task} ({recording.manifest['behaviour']}): the levels of {name}"
+    level_figures.figure(found, title).savefig(chosen.out / f"{name}.levels.png")
+    print(text)
+    print(chosen.out / f"{name}.levels.png")
+
+
+def add_speed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="folder of `record`")
+    parser.add_argument(
+        "--models", nargs="+", required=True,
+        help="folders of `fit`, or logdirs; those with levels are timed as they are, and fast",
+    )  # fmt: skip
+    parser.add_argument("--starts", type=int, nargs="+", default=[1, 8, 64, 512])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+
+
+def run_speed(chosen: argparse.Namespace) -> None:
+    if min(chosen.starts) < 1:
+        raise ValueError(f"--starts is {chosen.starts}; set each to at least 1")
+    recording = load_recording(chosen.data)
+    bench = benchmark(recording, quantities(recording.task, recording.layout))
+    simulators = {}
+    for model in chosen.models:
+        name, simulator, _ = found_simulator(model, bench, envs.short_name)
+        if not isinstance(simulator, LatentSimulator):
+            raise ValueError(f"{model} has no latent state; only worlds are timed")
+        if name in simulators:
+            raise ValueError(f"two models are called {name}; give each a seed of its own")
+        simulators[name] = simulator
+        if simulator.levels:
+            simulators[f"{name}_fast"] = replace(simulator, crossovers=(0,) * simulator.levels)
+    found = speed.speeds(simulators, bench.far, recording.dt, chosen.starts)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    for path, text in (
+        ("speed.json", json.dumps(found, indent=1)),
+        ("speed.md", speed.table(found)),
+    ):
+        with replacing(chosen.out / path) as file:
+            file.write(text.encode())
+    print(text)

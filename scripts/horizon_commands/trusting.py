@@ -1,0 +1,181 @@
+"""How `horizon.py` asks whether a simulator can be relied upon by whoever optimises in it."""
+
+import argparse
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import envs
+from dreamer_h.config import Config
+from dreamer_h.files import replacing
+from dreamer_h.horizon import models
+from dreamer_h.horizon.calibrate import NO_LIMIT
+from dreamer_h.horizon.decisions import LEAST, decisions, judge
+from dreamer_h.horizon.latent import LatentSimulator
+from dreamer_h.horizon.recording import load_recording
+from dreamer_h.horizon.score import benchmark
+from dreamer_h.horizon.trust_report import rows, table, trust_report
+from dreamer_h.train import exploit_figure, fidelity
+from dreamer_h.train.archive import read_manifest
+from dreamer_h.train.checkpoint import Checkpoints
+from dreamer_h.train.evaluate import play_held_out
+from dreamer_h.train.evaluator import fields_of
+from dreamer_h.train.exploit import mirage, optimised
+from dreamer_h.train.load import load_agent, load_replay
+from dreamer_h.train.policy import Snapshots
+from dreamer_h.train.simulators import found_run, found_simulator
+from horizon_commands.judging import make_physics
+
+
+def add_exploit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="logdir of train.py; its simulator stays as it is")
+    parser.add_argument("--updates", type=int, default=8000, help="of each policy, at the end")
+    parser.add_argument("--every", type=int, default=1000, help="updates between two looks")
+    parser.add_argument("--episodes", type=int, default=10, help="real ones of a look, each policy")
+    parser.add_argument("--pessimism", type=float, nargs="*", default=[], help="rewards a nat")
+    parser.add_argument("--trust-horizon", type=float, nargs="*", default=[], help="deviations")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+
+
+def run_exploit(chosen: argparse.Namespace) -> None:
+    if min(chosen.updates, chosen.every, chosen.episodes) < 1:
+        raise ValueError("--updates, --every and --episodes must be at least 1")
+    config, agent, _ = load_agent(chosen.run)
+    _, ring = load_replay(chosen.run)
+    make_env = partial(envs.make, config.task, **config.environment)
+    found = {}
+    for name, one in safeguards(config, chosen.pessimism, chosen.trust_horizon).items():
+        trusted = NO_LIMIT
+        if one.behaviour.trust_horizon:
+            held_out, _ = play_held_out(agent, config, make_env, config.eval_episodes)
+            env = make_env()
+            measured = fidelity.measured_trust(
+                agent.world, held_out, ring.finished(), fields_of(env),
+                one.behaviour.trust_horizon,
+            )  # fmt: skip
+            env.close()
+            if measured is None:
+                raise ValueError(f"{chosen.run} has too little to measure a trusted horizon on")
+            trusted = measured[1]
+        snapshots = optimised(
+            agent, one, ring, chosen.updates, chosen.every, trusted, seed=chosen.seed
+        )
+        looks = mirage(snapshots, one, make_env, chosen.episodes, seed=chosen.seed)
+        bar = tqdm(looks, desc=name, total=chosen.updates // chosen.every + 1, unit="look")
+        found[name] = list(bar)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    title = f"{config.task}: a policy is optimised in a simulator that learns nothing more"
+    with replacing(chosen.out / "exploit.json") as file:
+        file.write(json.dumps(found, indent=1).encode())
+    with replacing(chosen.out / "exploit.md") as file:
+        file.write(exploit_figure.table(found).encode())
+    exploit_figure.picture(found, title).savefig(chosen.out / "exploit.png")
+    print(exploit_figure.table(found))
+    print(chosen.out / "exploit.png")
+
+
+def safeguards(
+    config: Config, pessimism: list[float], trust_horizon: list[float]
+) -> dict[str, Config]:
+    """The config without any, and with each one."""
+    of = lambda **changes: replace(
+        config,
+        explore_steps=0,
+        behaviour=replace(config.behaviour, **{"pessimism": 0.0, "trust_horizon": 0.0, **changes}),
+    )
+    found = {"none": of()}
+    found |= {f"pessimism {value:g}": of(pessimism=value) for value in pessimism}
+    return found | {f"trust horizon {v:g}": of(trust_horizon=v) for v in trust_horizon}
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="folder of `record`")
+    parser.add_argument("--model", required=True, help="folder of `fit`, or logdir of train.py")
+    parser.add_argument(
+        "--others", type=Path, nargs="+", default=[],
+        help="recordings of the same task under other behaviours, to be told from --data",
+    )  # fmt: skip
+    parser.add_argument("--name", help="of the model in the results; default is its own")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+
+
+def run_trust(chosen: argparse.Namespace) -> None:
+    recording = load_recording(chosen.data)
+    bench = benchmark(recording, {})
+    name, simulator, origin = found_simulator(chosen.model, bench, envs.short_name)
+    name = chosen.name or name
+    if not isinstance(simulator, LatentSimulator):
+        raise ValueError(f"{chosen.model} has no latent state; only worlds say what they know")
+    others = {}
+    for folder in chosen.others:
+        other = load_recording(folder)
+        models.check_agrees(f"the recording in {chosen.data}", models.described(recording), other)
+        others[folder.name] = benchmark(other, {})
+    found = trust_report(simulator.world, bench, others, seed=chosen.seed)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    with replacing(chosen.out / f"{name}.trust.json") as file:
+        file.write(json.dumps(found | {"origin": origin}, indent=1).encode())
+    with replacing(chosen.out / f"{name}.rows.json") as file:
+        file.write(json.dumps(rows(found, chosen.seed), indent=1).encode())
+    with replacing(chosen.out / f"{name}.trust.md") as file:
+        file.write(table(found).encode())
+    print(table(found))
+
+
+def add_rank(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="folder of `record`")
+    parser.add_argument("--model", required=True, help="folder of `fit`, or logdir of train.py")
+    parser.add_argument(
+        "--policies", type=Path, nargs="+", required=True,
+        help="checkpoints, or logdirs: all that they keep; three at least, twelve say something",
+    )  # fmt: skip
+    parser.add_argument("--name", help="of the model in the results; default is its own")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+
+
+def run_rank(chosen: argparse.Namespace) -> None:
+    recording = load_recording(chosen.data)
+    bench = benchmark(recording, {})
+    if not recording.restartable:
+        raise ValueError(f"{chosen.data} cannot be restarted: nothing says what policies are worth")
+    name, simulator, origin = found_simulator(chosen.model, bench, envs.short_name)
+    name = chosen.name or name
+    paths = [path for given in chosen.policies for path in snapshots_of(given)]
+    policies, steps = {}, []
+    for path in paths:
+        found_run(path.parents[1], recording, envs.short_name)
+        policies[f"{path.parents[1].name}/{path.stem}"] = partial(Snapshots, path)
+        steps.append(read_manifest(path)["agent_step"])
+    if len(policies) < len(paths):
+        raise ValueError("two policies have the same name; give each run a folder of its own name")
+    found = judge(simulator, policies, make_physics(recording)(), bench)
+    found |= {"task": recording.task, "data": recording.hash, "origin": origin}
+    found["policies"] = dict(zip(policies, steps, strict=True))
+    if len(policies) >= LEAST:
+        paid = np.array([one["windows"]["return_real"] for one in found["closed_loop"].values()])
+        by_age = np.repeat(np.array(steps, float)[:, None], paid.shape[1], axis=1)
+        found["by_age"] = decisions(by_age, paid, bench.far.episode)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    with replacing(chosen.out / f"{name}.rank.json") as file:
+        file.write(json.dumps(found, indent=1).encode())
+    for way in ("decisions", "by_age"):
+        for what, one in found.get(way, {}).items():
+            if way == "decisions" or what != "error":  # the age of a policy is no return
+                print(f"{way:10} {what:17} {one['value']:8.3f} [{one['lo']:.3f}, {one['hi']:.3f}]")
+    print(chosen.out / f"{name}.rank.json")
+
+
+def snapshots_of(path: Path) -> list[Path]:
+    """A checkpoint itself, or all that a logdir keeps. Raises ValueError if it keeps none."""
+    if path.is_file():
+        return [path]
+    found = Checkpoints(path / "checkpoints").retained()
+    if not found:
+        raise ValueError(f"{path} has no checkpoint; give a file of one, or the --logdir of a run")
+    return found

@@ -1,0 +1,125 @@
+"""Signals of error, and what is said of how well they tell."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import recorded
+
+from dreamer_h.horizon import offline
+from dreamer_h.horizon.calibrate import Doubted, calibrated, doubted
+from dreamer_h.horizon.decisions import spearman
+from dreamer_h.horizon.detectors import detectors
+from dreamer_h.horizon.error_head import fit, foreseen
+from dreamer_h.horizon.score import benchmark
+from dreamer_h.horizon.signals import signals
+from dreamer_h.horizon.trust_report import area, odd, rows, table, trust_report
+from dreamer_h.presets import preset, with_levels, with_settings
+
+SETTINGS = ["world.ensemble=3", "world.residual=True"]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    return benchmark(recorded.driven(tmp_path_factory.mktemp("driven") / "data"), {})
+
+
+@pytest.fixture(scope="module")
+def levels(bench):
+    config = with_settings(with_levels(preset("debug"), 2, "4"), SETTINGS)
+    return offline.blank(bench.recording.train, config, seed=0)
+
+
+def known(seed: int, windows: int = 60, horizon: int = 20) -> Doubted:
+    """Errors that grow with the time, by a factor that the features tell."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(windows, 1, 4)) * np.ones((1, horizon, 1))
+    size = np.exp(features[..., 0] - 2.0) * np.sqrt(np.arange(1, horizon + 1))
+    error = size * np.exp(0.1 * rng.normal(size=size.shape))
+    return Doubted(error, np.zeros_like(error), np.zeros((windows, horizon, 1)), features)
+
+
+def test_a_head_foresees_errors_from_where_a_path_is_and_how_long_it_took():
+    head, new = fit(known(0), seed=0), known(1)
+    told = foreseen(head, new)
+    assert told.shape == new.error.shape
+    np.testing.assert_allclose(np.median(told / new.error), 1.0, atol=0.15)
+    ranks = [spearman(told[:, h], new.error[:, h]) for h in (0, 9, 19)]
+    assert min(ranks) > 0.8
+
+
+def test_paths_that_are_not_finite_teach_nothing():
+    found = known(0)
+    found.error[3, 5:] = np.inf
+    found.features[7] = np.nan
+    assert np.isfinite(foreseen(fit(found, seed=0), known(1))).all()
+
+
+def test_signals_are_numbers_for_every_window_and_step(bench, levels):
+    found = doubted(levels, bench.far, bench.scale)
+    head = fit(found, seed=0)
+    told = signals(levels, found, bench.far, bench.scale, head, seed=0)
+    assert set(told) == {"doubt", "spread", "error", "levels", "halves"}
+    for name, values in told.items():
+        assert values.shape == found.error.shape, name
+        assert np.isfinite(values).all() and (values >= 0).all(), name
+    assert (np.diff(told["doubt"], axis=1) > 0).all()
+    for name in ("levels", "halves"):  # known at the end of a jump, until the next
+        assert not told[name][:, :3].any() and told[name][:, 3:].all()
+        np.testing.assert_array_equal(told[name][:, 3], told[name][:, 6])
+        assert (told[name][:, 6] != told[name][:, 7]).all()
+    flat = signals(levels.base, found, bench.far, bench.scale, head, seed=0)
+    assert set(flat) == {"doubt", "spread", "error"}
+
+
+def test_an_odd_share_is_improbable_and_a_usual_one_is_not():
+    rng, wrong = np.random.default_rng(0), []
+    for _ in range(400):
+        calibration, test = np.sort(rng.random(100)), rng.random(100)
+        radius = calibration[int(np.ceil(101 * 0.9)) - 1]
+        wrong.append(odd(int((test <= radius).sum()), 100, 100) < 0.1)
+    assert np.mean(wrong) < 0.12  # as often as it says, the shares being whole numbers
+    assert odd(50, 100, 100) < 1e-6 and odd(100, 100, 100) < 0.1 and odd(90, 100, 100) > 0.5
+    assert odd(5, 5, 8) == 1.0  # nothing was calibrated
+
+
+def test_the_area_is_how_often_an_odd_window_has_the_larger_signal():
+    usual, odd_ones = np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0])
+    assert area(usual, odd_ones)["value"] == pytest.approx((0.5 + 1 + 3) / 6)
+    assert area(odd_ones, odd_ones)["value"] == 0.5
+
+
+def test_a_report_says_how_far_radii_hold_and_which_signal_ranks(bench, levels):
+    report = trust_report(levels, bench, {"other": bench}, seed=0)
+    assert list(report["coverage"]) == bench.horizons == list(report["rank"]["doubt"])
+    for found in report["coverage"].values():
+        assert 0 <= found["held"] <= 1 and 0 <= found["p"] <= 1 and found["radius"] > 0
+    other = report["others"]["other"]
+    assert other["coverage"] == report["coverage"]  # the same windows
+    for name, areas in other["detection"].items():
+        assert all(one["value"] == 0.5 for one in areas.values()), name
+    made = rows(report, 3)
+    assert {row["seed"] for row in made} == {3} and all("value" in row for row in made)
+    names = {row["what"] for row in made}
+    assert {"within_radius", "rank/levels", "within_radius/other", "auroc/spread/other"} < names
+    assert {"auroc/residual/other", "auroc/beyond/other", "auroc/surprise/other"} < names
+    text = table(report)
+    assert "| rank correlation, halves |" in text and "| AUROC of error, other |" in text
+
+
+def test_another_world_is_told_by_what_is_seen_in_it(bench, levels):
+    """The tenth of a deviation that every other observation is off is nothing that was imagined."""
+    calibration = calibrated(levels, doubted(levels, bench.calibration, bench.scale))
+    found = doubted(levels, bench.far, bench.scale)
+    judge = lambda windows, found: detectors(
+        levels, found, calibration, windows, bench.scale, seed=0
+    )
+    usual = judge(bench.far, found)
+    assert set(usual) == {"residual", "beyond", "surprise"}
+    off = np.where(np.arange(bench.far.horizon) % 2, 0.5, -0.5)[:, None] * bench.scale.std
+    moved = replace(bench.far, future_obs=(bench.far.future_obs + off).astype(np.float32))
+    other = judge(moved, doubted(levels, moved, bench.scale))
+    for name in ("residual", "surprise"):
+        assert usual[name].shape == found.error.shape
+        assert area(usual[name][:, -1], other[name][:, -1])["value"] > 0.95, name
+    assert (np.diff(usual["beyond"], axis=1) >= 0).all()
