@@ -12,32 +12,35 @@ from dreamer_h.horizon.statistics import interval, mean, resamples
 METRICS = ("nrmse", "crps", "return")  # and slow/<name> of each slow quantity
 
 
-def paired(folders: list[Path], against: Sequence[str] = ()) -> list[dict[str, Any]]:
+def paired(
+    folders: list[Path], against: Sequence[str] = (), models: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Differences of every two models on the same windows, per metric and horizon; of each to
-    those it is held `against`, if there are such.
+    those it is held `against`, if there are such. Of `models` alone, if some are named.
 
     Each {"metric", "left", "right", "horizon", "value", "lo", "hi"}: the mean over windows of
     left - right; the interval resamples episodes. Models of several folders (seeds) stay apart.
     None stands for differences that are not finite. Raises ValueError where the recordings or the
     windows differ.
     """
-    models = [
-        (folder, name, report)
+    named = {
+        name if len(folders) == 1 else f"{folder.name}/{name}": (folder, name, report)
         for folder in folders
         for name, report in read_reports(folder).items()
-    ]
-    labels = [name if len(folders) == 1 else f"{folder.name}/{name}" for folder, name, _ in models]
-    if unknown := sorted(set(against) - set(labels)):
-        raise ValueError(f"there is no {unknown[0]} among {', '.join(labels)}")
-    data = models[0][2]["data"]
-    for label, (_, _, report) in zip(labels, models, strict=True):
+    }
+    if unknown := sorted({*against, *models} - named.keys()):
+        raise ValueError(f"there is no {unknown[0]} among {', '.join(named)}")
+    named = {label: one for label, one in named.items() if not models or label in models}
+    labels, scored = list(named), list(named.values())
+    data = scored[0][2]["data"]
+    for label, (_, _, report) in named.items():
         if report["data"] != data:
             raise ValueError(
                 f"{label} was scored on recording {report['data'][:12]}, {labels[0]} on "
                 f"{data[:12]}; score both on one recording"
             )
     arrays = []
-    for folder, name, _ in models:
+    for folder, name, _ in scored:
         with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
             arrays.append({key: file[key] for key in file.files})
     first = arrays[0]
@@ -49,7 +52,7 @@ def paired(folders: list[Path], against: Sequence[str] = ()) -> list[dict[str, A
             raise ValueError(
                 f"{label} was scored on other windows than {labels[0]}; score both on one recording"
             )
-    horizons, found = models[0][2]["horizons"], []
+    horizons, found = scored[0][2]["horizons"], []
     close = first[f"near/{METRICS[0]}"].shape[1]
     slow = sorted(key.removeprefix("far/") for key in first if key.startswith("far/slow/"))
     for metric in (*METRICS, *slow):

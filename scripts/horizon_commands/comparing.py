@@ -15,6 +15,7 @@ from dreamer_h.horizon.scored_files import read_reports
 def add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", type=Path, nargs="+", help="folders of `score`")
     parser.add_argument("--against", nargs="+", default=[], help="names; default is every other")
+    parser.add_argument("--models", nargs="+", default=[], help="names; default is all")
     parser.add_argument("--out", type=Path, help="default is the first folder")
 
 
@@ -27,9 +28,11 @@ def run_compare(chosen: argparse.Namespace) -> None:
         for path in chosen.folders
         for name, found in read_reports(path).items()
     }
+    pairs = paired(chosen.folders, chosen.against, chosen.models)
     with replacing(folder / "paired.json") as file:
-        file.write(json.dumps(paired(chosen.folders, chosen.against), indent=1).encode())
-    draw(folder, reports, "compare")
+        file.write(json.dumps(pairs, indent=1).encode())
+    shown = {k: v for k, v in reports.items() if not chosen.models or k in chosen.models}
+    draw(folder, shown, "compare")
 
 
 def add_overview(parser: argparse.ArgumentParser) -> None:

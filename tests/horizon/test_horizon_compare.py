@@ -52,6 +52,8 @@ def test_differences_are_valid_json(folder):
     assert both[0]["value"] is None and "null" in text
     few = paired([folder], ["calm"])
     assert few == [pair for pair in pairs if "calm" in (pair["left"], pair["right"])] != pairs
+    two = paired([folder], models=["calm", "wild"])
+    assert two == [pair for pair in pairs if "wilder" not in (pair["left"], pair["right"])] != pairs
     with pytest.raises(ValueError, match="no clam among calm, wild"):
         paired([folder], ["clam"])
 

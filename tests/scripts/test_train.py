@@ -191,6 +191,11 @@ OTHER = {"task": "walker-walk", "obs": "pixels", "size": 32, "camera": 1, "preci
          "behaviour.bins": 21, "behaviour.gradient": "dynamics"}  # fmt: skip
 
 
+GUESSES = {"world.ensemble": 5}
+NEEDS = {"explore_steps": GUESSES, "behaviour.pessimism": GUESSES,
+         "behaviour.trust_horizon": {**GUESSES, "eval_episodes": 5}}  # fmt: skip
+
+
 def other(name: str, value: typing.Any) -> typing.Any:
     """Another value that may stand there: shares and rates shrink, counts grow."""
     if name in OTHER:
@@ -202,13 +207,24 @@ def other(name: str, value: typing.Any) -> typing.Any:
 
 @pytest.mark.parametrize("name", flatten(Config()))
 def test_every_field_can_be_set_from_the_command_line(name):
-    debug = preset("debug")
+    debug, flags = preset("debug"), ["--preset", "debug"]
+    for path, needed in NEEDS.get(name, {}).items():
+        debug, flags = with_field(debug, path, needed), [*flags, f"--{path}", str(needed)]
     value = other(name, flatten(debug)[name])
     assert value != flatten(debug)[name]
-    config, _ = train.parse(["--preset", "debug", f"--{name}", str(value)])
+    config, _ = train.parse([*flags, f"--{name}", str(value)])
     # windows grow with the levels
     wanted = with_levels(debug, value, debug.strides) if name == "levels" else debug
     assert config == with_field(wanted, name, value)
+
+
+def test_what_is_made_of_doubt_has_short_names():
+    flags = ["--preset", "debug", "--world.ensemble", "5", "--eval_episodes", "5"]
+    config, _ = train.parse([*flags, "--pessimism", "0.1", "--trust-horizon", "0.5"])
+    assert (config.behaviour.pessimism, config.behaviour.trust_horizon) == (0.1, 0.5)
+    assert config.explore_steps == 0
+    assert train.parse([*flags, "--explore"])[0].explore_steps == config.steps
+    assert train.parse([*flags, "--explore-steps", "400"])[0].explore_steps == 400
 
 
 def test_pixels_are_seen_without_what_is_for_states(capsys):
