@@ -84,5 +84,6 @@ def trusted_doubt(found: Doubted, tolerance: float) -> float:
     rank = int(np.floor((len(first) + 1) * (1.0 - SHARE)))
     if rank < 1:
         return 0.0
-    limit = float(np.sort(first)[rank - 1])
-    return limit if limit == NO_LIMIT else float(np.nextafter(limit, 0.0))
+    limit = np.float32(np.sort(first)[rank - 1])
+    # a step below it in float32, in which it is compared: that of float64 would round back
+    return NO_LIMIT if limit == np.float32(NO_LIMIT) else float(np.nextafter(limit, np.float32(0)))

@@ -46,6 +46,11 @@ def run_exploit(chosen: argparse.Namespace) -> None:
     if min(chosen.updates, chosen.every, chosen.episodes) < 1:
         raise ValueError("--updates, --every and --episodes must be at least 1")
     config, agent, _ = load_agent(chosen.run)
+    if (chosen.pessimism or chosen.trust_horizon) and config.world.ensemble < 2:
+        raise ValueError(
+            f"{chosen.run} has no doubt to be careful about; train a run with --world.ensemble 5, "
+            "or leave out --pessimism and --trust-horizon"
+        )
     _, ring = load_replay(chosen.run)
     make_env = partial(envs.make, config.task, **config.environment)
     found = {}
@@ -98,7 +103,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="folder of `fit`, or logdir of train.py")
     parser.add_argument(
         "--others", type=Path, nargs="+", default=[],
-        help="recordings of the same task under other behaviours, to be told from --data",
+        help="recordings of the task under another behaviour or physics, to be told from --data",
     )  # fmt: skip
     parser.add_argument("--name", help="of the model in the results; default is its own")
     parser.add_argument("--seed", type=int, default=0)

@@ -111,3 +111,13 @@ def test_a_path_is_that_of_its_window_whatever_is_beside_it(bench, worlds):
     part = doubted(worlds[0], replace(bench.far, **some, moments=[]), bench.scale, seed=2)
     np.testing.assert_allclose(part.error, whole.error[:2], rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(part.doubt, whole.doubt[:2], rtol=1e-2, atol=1e-5)
+
+
+def test_the_limit_is_below_the_doubt_that_failed_in_the_precision_it_is_compared_in():
+    found = drawn(0)
+    limit = trusted_doubt(found, 1.0)
+    fails = found.error > 1.0
+    at = found.gathered[np.arange(W), fails.argmax(axis=1)].astype(np.float32)
+    first = np.sort(np.where(fails.any(axis=1), at, np.inf))
+    assert np.float32(limit) < first[int(np.floor((W + 1) * 0.1)) - 1]
+    assert np.float32(limit) == limit
