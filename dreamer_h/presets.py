@@ -128,18 +128,22 @@ def preset(name: str, recipe: str | None = None, obs: str | None = None) -> Conf
 
 def with_levels(config: Config, levels: int, strides: str) -> Config:
     """The config with so many levels: windows hold four jumps of the topmost one, and a batch as
-    many steps as before."""
+    many steps as before; so do imagined paths, of which a worker follows each for a segment."""
     if levels == 1:
         return replace(config, strides=strides)
     jumps = replace(config, levels=1, strides=strides).strides_of(levels)
     replay = config.replay
     length = max(replay.length, 4 * jumps[-1])
     batch = max(1, replay.batch * replay.length // length)
+    behaviour = config.behaviour
+    followed = behaviour.imagine_length if config.levels == 1 else config.jumps[0]
+    paths = behaviour.paths * followed // jumps[0]
     return replace(
         config,
         levels=levels,
         strides=strides,
         replay=replace(replay, length=length, batch=batch),
+        behaviour=replace(behaviour, paths=paths),
     )
 
 

@@ -57,17 +57,20 @@ def between(
 def aimed(
     ground: Latent, goal: Float[Array, "*B V"], phase: Int[Array, "*B"], stride: int
 ) -> Float[Array, "*B F2"]:
-    """What a worker reads: level 0's features, the subgoal, the way there where it can be told, and
-    how much of the segment is over."""
+    """What a worker reads: level 0's features, how much of the segment is over, and of the subgoal
+    what distances are of: its observation and the way there, or, for pixels, its code."""
     dtype = ground.deter.dtype
-    parts = [ground.features, goal.astype(dtype), jax.nn.one_hot(phase, stride, dtype=dtype)]
-    if ground.obs is not None:
-        parts.append((goal[..., -ground.obs.shape[-1] :] - ground.obs).astype(dtype))
+    parts = [ground.features, jax.nn.one_hot(phase, stride, dtype=dtype)]
+    if ground.obs is None:
+        parts.append(goal.astype(dtype))
+    else:
+        seen = goal[..., -ground.obs.shape[-1] :]
+        parts += [seen.astype(dtype), (seen - ground.obs).astype(dtype)]
     return jnp.concatenate(parts, axis=-1)
 
 
 def aimed_size(world: Hierarchy) -> int:
     """F2 of `aimed`."""
     level = world.base.level
-    anchor = level.groups * level.classes + world.base.carried
-    return world.features + anchor + world.strides[0] + world.base.carried
+    subgoal = 2 * world.base.carried or level.groups * level.classes
+    return world.features + world.strides[0] + subgoal

@@ -10,9 +10,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from dreamer_h.behaviour.actor_critic import ActorCritic, Rollout
 from dreamer_h.behaviour.attitude import INDIFFERENT, Attitude
-from dreamer_h.behaviour.manager import Manager
+from dreamer_h.behaviour.manager import Manager, proposed
 from dreamer_h.behaviour.returns import lambda_return, survival
-from dreamer_h.behaviour.subgoal import aimed, distance
+from dreamer_h.behaviour.subgoal import aimed, distance, subgoal
 from dreamer_h.nn.distributions import BoundedNormal, TwoHot
 from dreamer_h.nn.recurrent import frugal
 from dreamer_h.types import Latent, Stack
@@ -66,13 +66,14 @@ def attempt(
     """Follows the worker in level 0 for one segment from every start (B, ...), and scores it.
 
     The return is the task's reward, `goal_weight` times the progress to the subgoal, and, at the
-    segment's end, the manager's value of where level 1 then stands. Gradients as in
-    `actor_critic.imagine`.
+    segment's end, the worker's own value under what the manager would ask for next: the manager's
+    value knows nothing finer than a jump, and moves as much by its draws as by eight actions.
+    Gradients as in `actor_critic.imagine`.
     """
     world, manager, segment, critic = stop((world, manager, segment, worker.critic))
     actor = worker.actor if gradient == "dynamics" else stop(worker.actor)
     stride, count = world.strides[0], len(segment.goal)
-    roll_key, end_key = jr.split(key)
+    roll_key, end_key, ask_key = jr.split(key, 3)
 
     def step(ground, inputs):
         phase, key = inputs
@@ -95,17 +96,29 @@ def attempt(
     progress = jnp.concatenate([first[None], away[:-1]]) - away
 
     stood = _stood_after(world, segment.post.standing, action, last, end_key)
-    end = manager.value(stood.features).mean
-    value = TwoHot(critic(features)).mean
+    asked = jax.vmap(lambda standing, key: _asked(world, manager, standing, key))(
+        stood, jr.split(ask_key, count)
+    )
+    onward = aimed(last, asked, jnp.zeros(count, jnp.int32), stride)
+    value, end = TwoHot(critic(features)).mean, TwoHot(critic(onward)).mean
     following = jnp.concatenate([value[1:], end[None]])
     worth = reward
     if attitude.cares:
         worth = attitude.worth(reward, world.information_of(before.features, action))
     returns = lambda_return(worth + goal_weight * progress, discount, following, lambda_)
-    whole = lambda_return(worth, discount, following, 1.0)[0]
     weight = survival(discount)
+    whole = (weight * worth).sum(0) + weight[-1] * discount[-1] * manager.value(stood.features).mean
     rollout = Rollout(features, action, reward, value, returns, stop(weight))
     return rollout, stop(Attempt(first, away[-1], Post(last, stood), discount, whole))
+
+
+def _asked(
+    world: Hierarchy, manager: Manager, standing: Latent, key: PRNGKeyArray
+) -> Float[Array, " V"]:
+    """A subgoal that the manager would set there."""
+    choose_key, jump_key = jr.split(key)
+    choice = manager.policy(standing.features).sample(choose_key)
+    return subgoal(proposed(world.jumps[0], standing, choice, key=jump_key)[1])
 
 
 def _stood_after(

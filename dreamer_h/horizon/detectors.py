@@ -67,9 +67,8 @@ def _one_step(world: World, obs, action, seed):
         expected = world.decode(following).obs.mean
         if world.ensemble is None:
             return expected, jnp.zeros(len(action))
-        inputs = jnp.concatenate([here.features, action], axis=-1)
         code = world.level.code(path.logits[1:])
-        return expected, world.ensemble.surprise(inputs, here.obs, code, obs[1:])
+        return expected, world.ensemble.surprise(here.features, action, here.obs, code, obs[1:])
 
     keys = keys_of(seed, 1, len(obs))[0]
     return jax.vmap(one)(jnp.asarray(obs), jnp.asarray(action), keys)

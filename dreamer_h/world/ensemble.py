@@ -28,7 +28,8 @@ class Ensemble(eqx.Module):
 
     def __init__(
         self,
-        inputs: int,
+        features: int,
+        given: int,
         *,
         carried: int,
         groups: int,
@@ -41,21 +42,23 @@ class Ensemble(eqx.Module):
         trunk_key, *keys = jr.split(key, 1 + members)
         outputs = carried or groups * classes
         make = lambda key: Head(units, outputs, units, 1, key=key)
-        self.trunk = MLP(inputs, units, 1, key=trunk_key)
+        self.trunk = MLP(features + given, units, 1, key=trunk_key)
         self.heads = eqx.filter_vmap(make)(jnp.stack(keys))
         self.log_scale = jnp.zeros(carried, jnp.float32) if carried else None
         self.classes, self.change = classes, change
 
     def loss(
         self,
-        inputs: Float[Array, "*B F"],
+        features: Float[Array, "*B F"],
+        given: Float[Array, "*B G"],
         before: Float[Array, "*B O"] | None,
         code: OneHot,
         after: Shaped[Array, "..."],
     ) -> Float[Array, "*B"]:
-        """Nats of the guesses, their mean, of what followed: the code, or the observation `after`
+        """Nats of the guesses, their mean, of what followed a level's `features` and what it was
+        `given`, an action or the code of a chunk: the code, or the observation `after`
         (physical units) the one `before` (symlog space)."""
-        guesses = self._guesses(jax.lax.stop_gradient(inputs))
+        guesses = self._guesses(*jax.lax.stop_gradient((features, given)))
         if self.log_scale is None or before is None:
             return jax.vmap(lambda guess: code.kl(self._code(guess)))(guesses).mean(0)
         scale = floored(self.log_scale)
@@ -64,35 +67,41 @@ class Ensemble(eqx.Module):
 
     def surprise(
         self,
-        inputs: Float[Array, "*B F"],
+        features: Float[Array, "*B F"],
+        given: Float[Array, "*B G"],
         before: Float[Array, "*B O"] | None,
         code: OneHot,
         after: Shaped[Array, "..."],
     ) -> Float[Array, "*B"]:
         """Nats of what followed, as `loss`, under all guesses together: their mixture, for an
         observation as one normal of the same mean and variance."""
-        guesses = self._guesses(inputs)
+        guesses = self._guesses(features, given)
         if self.log_scale is None or before is None:
             return code.kl(self._mixture(guesses))
         variance = jnp.square(self.change) * guesses.var(0) + jnp.exp(2 * floored(self.log_scale))
         away = before + self.change * guesses.mean(0) - symlog(after)
         return 0.5 * (jnp.square(away) / variance + jnp.log(variance)).sum(-1)
 
-    def information(self, inputs: Float[Array, "*B F"]) -> Float[Array, "*B"]:
+    def information(
+        self, features: Float[Array, "*B F"], given: Float[Array, "*B G"]
+    ) -> Float[Array, "*B"]:
         """Nats that seeing what follows would tell of which guess is right.
 
         Of an observation as of normal guesses, each entry by itself: half the logarithm of how
         much their variance adds to what none can know. Of a code, the mean distance (KL) of the
         guesses from their mixture. Never negative.
         """
-        guesses = self._guesses(inputs)
+        guesses = self._guesses(features, given)
         if self.log_scale is not None:
             apart = jnp.square(self.change * jnp.exp(-floored(self.log_scale))) * guesses.var(0)
             return 0.5 * jnp.log1p(apart).sum(-1)
         mixture, log_probs = self._mixture(guesses), self._code(guesses).log_probs
         return jax.vmap(lambda one: OneHot(one).kl(mixture))(log_probs).mean(0)
 
-    def _guesses(self, inputs: Float[Array, "*B F"]) -> Float[Array, "M *B _"]:
+    def _guesses(
+        self, features: Float[Array, "*B F"], given: Float[Array, "*B G"]
+    ) -> Float[Array, "M *B _"]:
+        inputs = jnp.concatenate([features, given.astype(features.dtype)], axis=-1)
         hidden = self.trunk(inputs)
         return jax.vmap(lambda head: head(hidden))(self.heads)
 

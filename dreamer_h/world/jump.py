@@ -97,7 +97,8 @@ class Jump(eqx.Module):
         self.ensemble = None
         if members:
             self.ensemble = Ensemble(
-                features + config.chunk_units,
+                features,
+                config.chunk_units,
                 carried=carried,
                 groups=groups,
                 classes=classes,
@@ -142,7 +143,7 @@ class Jump(eqx.Module):
         nobody guesses; leading axes are free."""
         if self.ensemble is None:
             return jnp.zeros(latent.deter.shape[:-1], jnp.float32)
-        return self.ensemble.information(jnp.concatenate([latent.features, chunk], axis=-1))
+        return self.ensemble.information(latent.features, chunk)
 
     def outlook(self, latent: Latent) -> Outlook:
         """At the end of a jump, in whose latent `obs` is still the anchor before; leading axes are

@@ -71,11 +71,12 @@ def jump_losses(
         losses[name] = jnp.where(outcome.anchored, jnp.maximum(chosen.free_nats, kl), 0.0)
 
     if jump.ensemble is not None:
-        inputs = jnp.concatenate([starts.features, found.codes[i].astype(starts.deter.dtype)], -1)
         seen = world.base.seen(sequence.obs)
         before = None if seen is None else seen[ends - jump.stride]
         code = target(world, found.logits[ends])
-        guessed = jump.ensemble.loss(inputs, before, code, sequence.obs[ends])
+        guessed = jump.ensemble.loss(
+            starts.features, found.codes[i], before, code, sequence.obs[ends]
+        )
         losses["ensemble"] = jnp.where(outcome.anchored, guessed, 0.0)
     own = None
     if chosen.selffed:

@@ -94,16 +94,13 @@ def posterior_losses(
         "posterior_entropy": posterior.entropy(),
     }
     if world.ensemble is not None:
-        inputs = jnp.concatenate(
-            [latent.features[:-1], sequence.action.astype(latent.deter.dtype)], axis=-1
-        )
+        acted = (latent.features[:-1], sequence.action)
         code = world.level.code(stop(latent.logits[1:]))
-        guessed = world.ensemble.loss(
-            inputs, None if before is None else before[1:], code, sequence.obs[1:]
-        )
+        seen = None if before is None else before[1:]
+        guessed = world.ensemble.loss(*acted, seen, code, sequence.obs[1:])
         known = (arrived & ~sequence.is_first)[1:]
         losses["ensemble"] = jnp.pad(jnp.where(known, guessed, 0.0), (1, 0))
-        metrics["information"] = world.ensemble.information(inputs)
+        metrics["information"] = world.ensemble.information(*acted)
     return losses, metrics
 
 

@@ -81,7 +81,8 @@ class World(eqx.Module):
         self.ensemble = None
         if config.ensemble:
             self.ensemble = Ensemble(
-                self.features + action,
+                self.features,
+                action,
                 carried=self.carried,
                 groups=config.groups,
                 classes=config.classes,
@@ -160,8 +161,7 @@ class World(eqx.Module):
         where nobody guesses; leading axes are free."""
         if self.ensemble is None:
             return jnp.zeros(features.shape[:-1], jnp.float32)
-        inputs = jnp.concatenate([features, action.astype(features.dtype)], axis=-1)
-        return self.ensemble.information(inputs)
+        return self.ensemble.information(features, action)
 
     def redrawn(self, latent: Latent, *, key: PRNGKeyArray) -> Latent:
         """The same state with another draw of the code that the last observation left uncertain."""

@@ -21,9 +21,9 @@ from dreamer_h.behaviour.hierarchical_losses import (
 )
 from dreamer_h.behaviour.inside import followed
 from dreamer_h.behaviour.lesson import Lesson
-from dreamer_h.behaviour.manager import choice_of, macro_of, plan
+from dreamer_h.behaviour.manager import choice_of, macro_of, plan, proposed
 from dreamer_h.behaviour.paths import Paths
-from dreamer_h.behaviour.subgoal import distance, spread_of
+from dreamer_h.behaviour.subgoal import aimed, distance, spread_of, subgoal
 from dreamer_h.behaviour.worker import Post, Segment, attempt
 from dreamer_h.config import Config, JumpConfig, ReplayConfig
 from dreamer_h.nn import fsq
@@ -121,42 +121,46 @@ def test_a_choice_is_a_macro_code_and_back():
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.7])
-def test_the_workers_return_ends_in_the_managers_value(model, seen, weight):
+def test_the_workers_return_ends_in_its_own_value_under_the_next_subgoal(model, seen, weight):
     world, behaviour = model
+    manager, worker = behaviour.manager, behaviour.worker
     ground = jax.tree.map(lambda leaf: leaf[:, 0], seen.ground)
-    goal = standing_of(seen).obs[::-1]
-    segment = Segment(Post(ground, standing_of(seen)), goal)
+    segment = Segment(Post(ground, standing_of(seen)), standing_of(seen).obs[::-1])
     spread = spread_of(seen.ground.obs.reshape(-1, tiny.OBS))
-    run = lambda lambda_, weight: attempt(
-        world, behaviour.worker, behaviour.manager, segment, spread,
+    run = lambda manager, worker, lambda_, weight: attempt(
+        world, worker, manager, segment, spread,
         goal_weight=jnp.float32(weight), gradient="reinforce", lambda_=lambda_, key=jr.key(3),
     )  # fmt: skip
-    run = jax.jit(run, static_argnums=0)
-    rollout, tried = run(1.0, weight)
-    flat, bootstrapped = run(0.0, weight)
-    # what a segment is worth to the manager knows neither of progress nor of the worker's critic
-    unasked, _ = run(1.0, 0.0)
-    np.testing.assert_allclose(tried.worth, unasked.returns[0], rtol=1e-4)
-    np.testing.assert_allclose(tried.worth, bootstrapped.worth, rtol=1e-4)
+    run = jax.jit(run, static_argnums=2)
+    rollout, tried = run(manager, worker, 1.0, weight)
     assert rollout.features.shape[0] == K and rollout.action.shape == (K, B, tiny.ACTION)
+    discount = np.float64(tried.discount)
+    paid = np.float64(rollout.reward)
+    # progress is what a step leaves less far: the sum of it is that of the whole segment
+    gained = [np.float64(rollout.returns[0] - discount[0] * rollout.returns[1]) - paid[0]]
+    choose, jump = jr.split(jr.split(jr.split(jr.key(3), 3)[2], B)[0])
+    standing = jax.tree.map(lambda leaf: leaf[0], tried.post.standing)
+    choice = manager.policy(standing.features).sample(choose)
+    asked = subgoal(proposed(world.jumps[0], standing, choice, key=jump)[1])
+    arrived = jax.tree.map(lambda leaf: leaf[0], tried.post.ground)
+    end = float(worker.value(aimed(arrived, asked, jnp.int32(0), K)).mean)
+    gained += [np.float64(rollout.returns[1, :1]) - paid[1, :1] - discount[1, :1] * end]
+    progress = np.float64(tried.before - tried.after)
+    np.testing.assert_allclose(gained[0][:1] + gained[1], weight * progress[:1], atol=2e-3)
     # with lambda 0 each step bootstraps at once, and the last of both is the same
+    flat, _ = run(manager, worker, 0.0, weight)
     np.testing.assert_allclose(flat.returns[-1], rollout.returns[-1], rtol=1e-5)
-    discount = (rollout.weight[1] / rollout.weight[0]).astype(float)
-    first = (rollout.returns[0] - discount * rollout.returns[1]).astype(float)
-    paid = rollout.reward[0]
-    if not weight:
-        np.testing.assert_allclose(first, paid, rtol=1e-3, atol=1e-4)
-    else:
-        assert np.abs(first - paid).max() > 1e-3  # the progress
-    other = eqx.tree_at(
-        lambda m: m.critic.output.bias, behaviour.manager,
-        jnp.roll(behaviour.manager.critic.output.bias, 3),
-    )  # fmt: skip
-    moved, _ = attempt(
-        world, behaviour.worker, other, segment, spread,
-        goal_weight=jnp.float32(weight), gradient="reinforce", lambda_=1.0, key=jr.key(3),
-    )  # fmt: skip
+    # what a segment is worth to the manager knows neither of progress nor of the worker's values
+    beyond = np.float64(manager.value(tried.post.standing.features).mean)
+    worth = paid[0] + discount[0] * (paid[1] + discount[1] * beyond)
+    np.testing.assert_allclose(tried.worth, worth, rtol=1e-4, atol=1e-4)
+    critic, value = lambda part: part.critic.output.bias, lambda bias: jnp.roll(bias, 3)
+    moved, same = run(manager, eqx.tree_at(critic, worker, replace_fn=value), 1.0, weight)
+    np.testing.assert_array_equal(same.worth, tried.worth)
     assert np.abs(moved.returns - rollout.returns).min() > 0
+    unmoved, other = run(eqx.tree_at(critic, manager, replace_fn=value), worker, 1.0, weight)
+    np.testing.assert_array_equal(unmoved.returns, rollout.returns)
+    assert np.abs(other.worth - tried.worth).min() > 0
     assert np.all(tried.before > 0) and np.all(np.isfinite(tried.after))
 
 

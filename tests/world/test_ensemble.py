@@ -20,21 +20,21 @@ from dreamer_h.world.losses import posterior_losses
 from dreamer_h.world.objective import batch_losses, scales
 from dreamer_h.world.world import World
 
-M, F, O, CHANGE = 4, 5, 3, 0.1
+M, F, G, O, CHANGE = 4, 5, 2, 3, 0.1
 DOUBTING = dataclasses.replace(tiny.WORLD, residual=True, learned_scale=True, ensemble=M)
 TRUSTING = dataclasses.replace(DOUBTING, ensemble=0)
 
 
 def make(carried: int) -> Ensemble:
     build = lambda: Ensemble(
-        F, carried=carried, groups=2, classes=4, change=CHANGE, members=M, units=8, key=jr.key(0)
+        F, G, carried=carried, groups=2, classes=4, change=CHANGE, members=M, units=8, key=jr.key(0)
     )
     return tiny.weights(build)
 
 
 def guesses(ensemble: Ensemble, inputs) -> np.ndarray:
     """(M, N, outputs), one head after the other."""
-    hidden = ensemble.trunk(inputs)
+    hidden = ensemble.trunk(jnp.concatenate(inputs, axis=-1))
     heads = [jax.tree.map(lambda leaf, m=m: leaf[m], ensemble.heads) for m in range(M)]
     return np.float64([head(hidden) for head in heads])
 
@@ -45,7 +45,7 @@ def without_ensemble(world: World) -> World:
 
 @pytest.fixture
 def inputs(normal):
-    return normal(6, F)
+    return normal(6, F), normal(6, G)
 
 
 def test_of_an_observation_it_is_how_much_the_guesses_add_to_what_none_can_know(inputs):
@@ -53,7 +53,7 @@ def test_of_an_observation_it_is_how_much_the_guesses_add_to_what_none_can_know(
     variance = (CHANGE * guesses(ensemble, inputs)).var(axis=0)
     floor = -4.6 + np.log1p(np.exp(np.float64(ensemble.log_scale) + 4.6))
     wanted = 0.5 * np.log1p(variance / np.exp(2 * floor)).sum(-1)
-    np.testing.assert_allclose(ensemble.information(inputs), wanted, rtol=1e-4)
+    np.testing.assert_allclose(ensemble.information(*inputs), wanted, rtol=1e-4)
 
 
 def test_of_a_code_it_is_how_far_the_guesses_are_from_their_mixture(inputs):
@@ -63,7 +63,7 @@ def test_of_a_code_it_is_how_far_the_guesses_are_from_their_mixture(inputs):
     probs = (1 - UNIMIX) * probs / probs.sum(-1, keepdims=True) + UNIMIX / 4
     entropy = lambda p: -(p * np.log(p)).sum((-2, -1))
     wanted = entropy(probs.mean(0)) - entropy(probs).mean(0)
-    found = ensemble.information(inputs)
+    found = ensemble.information(*inputs)
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5)
     assert (found < 2 * np.log(M)).all()
 
@@ -73,7 +73,7 @@ def test_guesses_that_agree_know_all(inputs, carried):
     ensemble = make(carried)
     alike = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), ensemble.heads)
     ensemble = eqx.tree_at(lambda e: e.heads, ensemble, alike)
-    np.testing.assert_allclose(ensemble.information(inputs), 0.0, atol=1e-5)
+    np.testing.assert_allclose(ensemble.information(*inputs), 0.0, atol=1e-5)
 
 
 def test_what_they_are_taught_is_the_mean_of_their_nats(inputs, normal):
@@ -82,13 +82,13 @@ def test_what_they_are_taught_is_the_mean_of_their_nats(inputs, normal):
     scale = -4.6 + np.log1p(np.exp(np.float64(ensemble.log_scale) + 4.6))
     away = before + CHANGE * guesses(ensemble, inputs) - oracles.symlog(np.float64(after))
     wanted = (0.5 * np.square(away / np.exp(scale)) + scale).sum(-1).mean(0)
-    found = ensemble.loss(inputs, before, code, after)
+    found = ensemble.loss(*inputs, before, code, after)
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
     of_code = make(0)
     logs = OneHot.from_logits(jnp.asarray(guesses(of_code, inputs)).reshape(M, 6, 2, 4), UNIMIX)
     wanted = jax.vmap(lambda log_probs: code.kl(OneHot(log_probs)))(logs.log_probs).mean(0)
     np.testing.assert_allclose(
-        of_code.loss(inputs, None, code, after), wanted, rtol=1e-4, atol=1e-5
+        of_code.loss(*inputs, None, code, after), wanted, rtol=1e-4, atol=1e-5
     )
 
 
@@ -100,33 +100,33 @@ def test_surprise_is_that_of_all_guesses_together(inputs, normal):
     variance = guess.var(axis=0) + np.exp(2 * floor)
     away = guess.mean(axis=0) - oracles.symlog(np.float64(after))
     wanted = 0.5 * (away**2 / variance + np.log(variance)).sum(-1)
-    found = ensemble.surprise(inputs, before, code, after)
+    found = ensemble.surprise(*inputs, before, code, after)
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
     of_code = make(0)
     logs = OneHot.from_logits(jnp.asarray(guesses(of_code, inputs)).reshape(M, 6, 2, 4), UNIMIX)
     mixture = OneHot(jnp.log(jnp.exp(logs.log_probs).mean(0)))
-    found = of_code.surprise(inputs, None, code, after)
+    found = of_code.surprise(*inputs, None, code, after)
     np.testing.assert_allclose(found, code.kl(mixture), rtol=1e-3, atol=1e-4)
 
 
 def test_they_agree_where_they_were_taught_and_nowhere_else():
     rng = np.random.default_rng(0)
     ensemble = Ensemble(
-        F, carried=O, groups=2, classes=4, change=1.0, members=M, units=32, key=jr.key(1)
+        F, G, carried=O, groups=2, classes=4, change=1.0, members=M, units=32, key=jr.key(1)
     )
     near = jnp.asarray(rng.normal(size=(256, F)), jnp.float32) * 0.5
     after = jnp.sin(near[:, :O])
-    code = OneHot.from_logits(jnp.zeros((256, 2, 4)), 0.0)
+    code, given = OneHot.from_logits(jnp.zeros((256, 2, 4)), 0.0), jnp.zeros((256, G))
 
     @jax.jit
     def step(ensemble):
-        loss = lambda ensemble: ensemble.loss(near, jnp.zeros((256, O)), code, after).mean()
+        loss = lambda ensemble: ensemble.loss(near, given, jnp.zeros((256, O)), code, after).mean()
         return jax.tree.map(lambda p, g: p - 0.03 * g, ensemble, jax.grad(loss)(ensemble))
 
-    before = float(ensemble.information(near).mean())
+    before = float(ensemble.information(near, given).mean())
     for _ in range(300):
         ensemble = step(ensemble)
-    known, unknown = ensemble.information(near), ensemble.information(near + 4.0)
+    known, unknown = ensemble.information(near, given), ensemble.information(near + 4.0, given)
     assert float(known.mean()) < before
     assert float(unknown.mean()) > 3 * float(known.mean())
 
