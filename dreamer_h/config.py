@@ -199,7 +199,7 @@ class BehaviourConfig:
     """Reward that a nat of the simulator's doubt costs in imagination."""
     trust_horizon: float = 0.0
     """Imagined paths end, and bootstrap, where 90 % of observations are not within so many
-    deviations any more, as measured at each evaluation; 0 lets them go on. Of a single level."""
+    deviations any more, as measured at each evaluation; 0 lets them go on."""
 
 
 @dataclass(frozen=True)

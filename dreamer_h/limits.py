@@ -92,10 +92,8 @@ def check(config: Any) -> None:
             "--behaviour.trust_horizon is measured on episodes of evaluations: set --eval_episodes "
             "to at least 5, and --eval_every above 0"
         )
-    if behaviour.trust_horizon and (config.levels > 1 or config.obs == "pixels"):
-        raise ValueError(
-            "--behaviour.trust_horizon is for states and a single level; leave it at 0"
-        )
+    if behaviour.trust_horizon and config.obs == "pixels":
+        raise ValueError("--behaviour.trust_horizon is for states; leave it at 0 for pixels")
     if config.optimizer.clip == 0:
         raise ValueError("--optimizer.clip is 0, which stops all learning; set it to 0.3")
     if config.obs == "pixels" and world.depth * 4 % world.blocks:

@@ -25,6 +25,7 @@ COMMANDS = {
     "trust": (trusting.add_trust, trusting.run_trust, "what a simulator says of its own errors"),
     "rank": (trusting.add_rank, trusting.run_rank, "policies, inside a simulator and for real"),
     "exploit": (trusting.add_exploit, trusting.run_exploit, "a simulator, as an optimiser would"),
+    "cover": (comparing.add_cover, comparing.run_cover, "what recordings show of a task's states"),
     "overview": (comparing.add_overview, comparing.run_overview, "two of them on many tasks"),
 }
 

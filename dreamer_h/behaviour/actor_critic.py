@@ -136,9 +136,8 @@ def imagine(
         step_doubt = world.information_of(features, action)
         worth = attitude.worth(reward, step_doubt)
         since = start.doubt + jnp.cumsum(step_doubt, axis=0)
-        relied = attitude.relied(since)
-        beyond = jnp.concatenate([relied[1:], jnp.ones_like(relied[:1])])
-        mixing, weight, doubt = lambda_ * beyond, weight * relied, since[-1]
+        mixing, weight = attitude.ended(since, lambda_, weight)
+        doubt = since[-1]
     returns = lambda_return(worth, discount, value[1:], mixing)
     rollout = Rollout(features, action, reward, value[:-1], returns, stop(weight))
     return rollout, stop(Underway(last, doubt)), stop(discount)

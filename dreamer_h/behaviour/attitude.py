@@ -14,7 +14,9 @@ class Attitude(eqx.Module):
 
     pessimism: float = eqx.field(static=True, default=0.0)  # reward that a nat of doubt costs
     exploring: Bool[Array, ""] | None = None  # doubt is all that is wanted
-    trusted: Float[Array, ""] | None = None  # doubt along a path up to which it is relied upon
+    trusted: Float[Array, " L"] | None = (
+        None  # doubt along a level's path up to which it is relied upon
+    )
 
     @property
     def cares(self) -> bool:
@@ -26,10 +28,26 @@ class Attitude(eqx.Module):
         shunned = reward - self.pessimism * doubt if self.pessimism else reward
         return shunned if self.exploring is None else jnp.where(self.exploring, doubt, shunned)
 
-    def relied(self, doubt: Float[Array, "H *B"]) -> Bool[Array, "H *B"]:
-        """Whether the outcome of each step of a path is relied upon; `doubt` is that since the path
-        began. Time comes first, and what is not relied upon once is not later."""
-        return jnp.ones(doubt.shape, bool) if self.trusted is None else doubt <= self.trusted
+    def relied(self, doubt: Float[Array, "*B"], level: int = 0) -> Bool[Array, "*B"]:
+        """Whether what a level's path has come to is relied upon; `doubt` is that since it began.
+        What is not relied upon once is not later."""
+        return jnp.ones(doubt.shape, bool) if self.trusted is None else doubt <= self.trusted[level]
+
+    def ended(
+        self,
+        doubt: Float[Array, "H *B"],
+        lambda_: float,
+        weight: Float[Array, "H *B"],
+        level: int = 0,
+    ) -> tuple[float | Float[Array, "H *B"], Float[Array, "H *B"]]:
+        """The mixing of a lambda-return, and the weight of each step, where paths end at the last
+        outcome that is relied upon: what comes before bootstraps there, and nothing is learned
+        from the rest. `doubt` is that since a path began, time first."""
+        if self.trusted is None:
+            return lambda_, weight
+        relied = self.relied(doubt, level)
+        beyond = jnp.concatenate([relied[1:], jnp.ones_like(relied[:1])])
+        return lambda_ * beyond, weight * relied
 
     def of_task(self, loss: Float[Array, "..."]) -> Float[Array, "..."]:
         """A loss on what the task paid, which teaches nothing while exploring."""

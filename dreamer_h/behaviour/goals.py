@@ -35,11 +35,15 @@ def practised(
     return jnp.where(random[:, None], reached[other], goal), ~(hindsight | random)
 
 
-def waypoints_of(world: Hierarchy, plan: Plan, count: int, *, key: PRNGKeyArray) -> Segment:
-    """Segments that begin at some of the waypoints of the manager's imagination."""
+def waypoints_of(
+    world: Hierarchy, plan: Plan, count: int, *, key: PRNGKeyArray
+) -> tuple[Segment, Bool[Array, " W"]]:
+    """Segments that begin at some of the waypoints of the manager's imagination, and whether these
+    are relied upon."""
     jumps, paths = plan.reward.shape
     # the first are real anchors
     chosen = jr.permutation(key, (jumps - 1) * paths)[:count] + paths
     some = lambda tree: jax.tree.map(lambda leaf: leaf[chosen], merged(tree))
     standing = cast(Latent, some(plan.standing))
-    return Segment(Post(world.ground_at(standing), standing), some(plan.goal))
+    post = Post.seen(world.ground_at(standing), standing)
+    return Segment(post, some(plan.goal)), some(plan.relied)

@@ -65,7 +65,7 @@ class Replayed(eqx.Module):
         real = (batch.mask & ~batch.is_terminal)[:, :-1:stride].reshape(-1)
         return stop(
             cls(
-                post=Post(
+                post=Post.seen(
                     jax.tree.map(lambda leaf: merged(leaf[:, :-1:stride]), seen.ground), standing
                 ),
                 reached=merged(anchors_of(seen)[:, stride::stride]),
@@ -125,12 +125,12 @@ def hierarchical_losses(
 
     reached, known = replayed.reached[begun.chosen], replayed.known[begun.chosen] & begun.anew
     goal, own = practised(dreamt.goal[0], reached, known, config, key=goal_key)
-    way = waypoints_of(dream, dreamt, config.worker_waypoints, key=way_key)
+    way, relied = waypoints_of(dream, dreamt, config.worker_waypoints, key=way_key)
     segment = jax.tree.map(
         lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), Segment(begun.state, goal), way
     )
-    always = jnp.ones(len(way.goal), bool)
-    real, own = jnp.concatenate([begun.real, always]), jnp.concatenate([own, always])
+    real = jnp.concatenate([begun.real, relied])
+    own = jnp.concatenate([own, jnp.ones_like(relied)])
     spread = None if seen.ground.obs is None else spread_of(merged(seen.ground.obs))
     worked, of_worker, shown, tried = _worked(
         dream, behaviour, slow_worker, statistics.worker, segment, real, spread, lesson.attitude,
@@ -139,14 +139,12 @@ def hierarchical_losses(
     # what the manager's own subgoals came to, with level 0's rewards
     features = segment.post.standing.features
     filled = value_loss(manager.value(features), slow_manager, features, tried.worth, config)
-    losses["filled_value"] = jnp.where(real & own, filled, 0.0)
+    losses["filled_value"] = jnp.where(real & own & tried.relied, filled, 0.0)
     if paths is not None:
         count = len(begun.real)
-        last, discount = (
-            jax.tree.map(lambda leaf: leaf[:count], tried.post),
-            tried.discount[:, :count],
-        )
-        paths = paths.after(last, discount, begun.real, config.horizon, key=end_key)
+        last = jax.tree.map(lambda leaf: leaf[:count], tried.post)
+        discount, whole = tried.discount[:, :count], begun.real & tried.relied[:count]
+        paths = paths.after(last, discount, whole, config.horizon, key=end_key)
 
     losses["reliability"], wrong, often = _reliability(
         dream, manager, segment, tried, real, lesson.pursuits, spread, config

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from dreamer_h.behaviour.actor_critic import value_loss
 from dreamer_h.behaviour.attitude import INDIFFERENT, Attitude
@@ -103,6 +103,7 @@ class Plan(eqx.Module):
     value: Float[Array, "N B"]
     returns: Float[Array, "N B"]
     weight: Float[Array, "N B"]
+    relied: Bool[Array, "N B"]  # where it chooses from
 
 
 def plan(
@@ -120,6 +121,7 @@ def plan(
 
     Reward and continue of a jump already contain the discounts of its steps. A `reliant` return
     counts what follows as often as the worker gets there; else it goes on from where it stood.
+    Jumps that are not relied upon any more end a path, as in `actor_critic.imagine`.
     """
     jump, manager = stop(world.jumps[0]), stop(manager)
 
@@ -142,13 +144,15 @@ def plan(
     stayed = jnp.zeros_like(reward)
     if reliant:
         stayed, discount = discount * (1.0 - reliability) * value, discount * reliability
-    worth = reward
+    worth, mixing, weight = reward, lambda_, survival(discount)
+    relied = jnp.ones(reward.shape, bool)
     if attitude.cares:
-        known = decided(jump, standing, choice)
-        worth = attitude.worth(reward, jump.information_of(standing, known))
-    returns = lambda_return(worth + stayed, discount, following, lambda_)
-    weight = survival(discount)
-    return stop(Plan(standing, choice, goal, reward, reliability, value, returns, weight))
+        told = jump.information_of(standing, decided(jump, standing, choice))
+        worth, since = attitude.worth(reward, told), jnp.cumsum(told, axis=0)
+        mixing, weight = attitude.ended(since, lambda_, weight, level=1)
+        relied = attitude.relied(jnp.concatenate([jnp.zeros_like(told[:1]), since[:-1]]), level=1)
+    returns = lambda_return(worth + stayed, discount, following, mixing)
+    return stop(Plan(standing, choice, goal, reward, reliability, value, returns, weight, relied))
 
 
 def manager_losses(

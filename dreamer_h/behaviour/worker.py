@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from dreamer_h.behaviour.actor_critic import ActorCritic, Rollout
 from dreamer_h.behaviour.attitude import INDIFFERENT, Attitude
@@ -15,7 +15,7 @@ from dreamer_h.behaviour.returns import lambda_return, survival
 from dreamer_h.behaviour.subgoal import aimed, distance, subgoal
 from dreamer_h.nn.distributions import BoundedNormal, TwoHot
 from dreamer_h.nn.recurrent import frugal
-from dreamer_h.types import Latent, Stack
+from dreamer_h.types import Latent
 from dreamer_h.world.hierarchy import Hierarchy
 from dreamer_h.world.jump import anchor_vector
 
@@ -27,10 +27,12 @@ class Post(eqx.Module):
 
     ground: Latent  # (B, ...)
     standing: Latent  # (B, ...)
+    doubt: Float[Array, "*B"]  # nats of level 0 since something was seen
 
     @classmethod
-    def at(cls, stack: Stack) -> "Post":
-        return cls(stack.ground, stack.above[0])
+    def seen(cls, ground: Latent, standing: Latent) -> "Post":
+        """Where something was seen just now."""
+        return cls(ground, standing, jnp.zeros(ground.deter.shape[:-1], jnp.float32))
 
 
 class Segment(eqx.Module):
@@ -48,6 +50,7 @@ class Attempt(eqx.Module):
     post: Post  # there
     discount: Float[Array, "K B"]  # probability to go on, times the discount, of each step
     worth: Float[Array, " B"]  # the task's reward on the way and the manager's value at the end
+    relied: Bool[Array, " B"]  # where they ended
 
 
 def attempt(
@@ -68,7 +71,7 @@ def attempt(
     The return is the task's reward, `goal_weight` times the progress to the subgoal, and, at the
     segment's end, the worker's own value under what the manager would ask for next: the manager's
     value knows nothing finer than a jump, and moves as much by its draws as by eight actions.
-    Gradients as in `actor_critic.imagine`.
+    Gradients, and an end where level 0 is not relied upon any more, as in `actor_critic.imagine`.
     """
     world, manager, segment, critic = stop((world, manager, segment, worker.critic))
     actor = worker.actor if gradient == "dynamics" else stop(worker.actor)
@@ -102,14 +105,18 @@ def attempt(
     onward = aimed(last, asked, jnp.zeros(count, jnp.int32), stride)
     value, end = TwoHot(critic(features)).mean, TwoHot(critic(onward)).mean
     following = jnp.concatenate([value[1:], end[None]])
-    worth = reward
+    worth, mixing, alive, doubt = reward, lambda_, survival(discount), segment.post.doubt
+    weight = alive
     if attitude.cares:
-        worth = attitude.worth(reward, world.information_of(before.features, action))
-    returns = lambda_return(worth + goal_weight * progress, discount, following, lambda_)
-    weight = survival(discount)
-    whole = (weight * worth).sum(0) + weight[-1] * discount[-1] * manager.value(stood.features).mean
+        told = world.information_of(before.features, action)
+        worth, since = attitude.worth(reward, told), doubt + jnp.cumsum(told, axis=0)
+        mixing, weight = attitude.ended(since, lambda_, alive)
+        doubt = since[-1]
+    returns = lambda_return(worth + goal_weight * progress, discount, following, mixing)
+    whole = (alive * worth).sum(0) + alive[-1] * discount[-1] * manager.value(stood.features).mean
     rollout = Rollout(features, action, reward, value, returns, stop(weight))
-    return rollout, stop(Attempt(first, away[-1], Post(last, stood), discount, whole))
+    post, relied = Post(last, stood, doubt), attitude.relied(doubt)
+    return rollout, stop(Attempt(first, away[-1], post, discount, whole, relied))
 
 
 def _asked(

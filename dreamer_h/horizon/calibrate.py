@@ -1,10 +1,12 @@
 """Radii of a simulator, from windows that it has not learned from; see `simulated.calibration`."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from dreamer_h.horizon.latent import LatentSimulator, keys_of
 from dreamer_h.horizon.scale import Scale
@@ -22,7 +24,7 @@ NO_LIMIT = float(np.finfo(np.float32).max)  # nats: everything is relied upon
 
 @dataclass(frozen=True)
 class Doubted:
-    """One imagined path of level 0 from each of W windows, H agent steps."""
+    """One imagined path of a level from each of W windows, H agent steps, or jumps."""
 
     error: np.ndarray  # (W, H) root mean square, in training deviations
     doubt: np.ndarray  # (W, H) nats of each step
@@ -39,10 +41,23 @@ def doubted(world: AnyWorld, windows: Windows, scale: Scale, *, seed: int = 0) -
     """Under the actions of the windows; what is not finite counts as infinitely wrong."""
     context = Context(windows.context_obs, windows.context_action)
     start = LatentSimulator(world).start(context, seed=seed)
-    obs, doubt, features = map(np.asarray, _paths(world, start, windows.action, seed))
+    return _held(_paths(world, start, windows.action, seed), windows.future_obs, scale)
+
+
+def doubted_jumps(world: Hierarchy, windows: Windows, scale: Scale, *, seed: int = 0) -> Doubted:
+    """The same of level 1: its jumps, as many as the windows hold whole."""
+    stride = world.strides[0]
+    steps = windows.horizon // stride * stride
+    context = Context(windows.context_obs, windows.context_action)
+    start = LatentSimulator(world).start(context, seed=seed)
+    found = _jumps(world, start, windows.action[:, :steps], seed)
+    return _held(found, windows.future_obs[:, stride - 1 : steps : stride], scale)
+
+
+def _held(found: tuple[Array, Array, Array], real: np.ndarray, scale: Scale) -> Doubted:
+    obs, doubt, features = map(np.asarray, found)
     with np.errstate(invalid="ignore"):
-        away = scale.difference(obs, windows.future_obs)
-        error = np.sqrt(np.square(away).mean(axis=-1))
+        error = np.sqrt(np.square(scale.difference(obs, real)).mean(axis=-1))
     error = np.where(np.isfinite(error), error, np.inf)
     return Doubted(error, doubt.astype(np.float64), obs, features)
 
@@ -58,6 +73,27 @@ def _paths(world, start: Latent | Stack, actions, seed):
 
         keys = jax.random.split(key, len(actions))
         return jax.lax.scan(step, latent, (actions, keys))[1]
+
+    return jax.vmap(one)(start, jnp.asarray(actions), keys_of(seed, 1, len(actions))[0])
+
+
+@jax.jit
+def _jumps(world: Hierarchy, start: Stack, actions, seed):
+    jump = world.jumps[0]
+
+    def one(stack, actions, key):
+        stand_key, key = jax.random.split(key)
+        standing = world.standing(stack, stand_key)[0]
+
+        def step(latent, inputs):
+            actions, key = inputs
+            known = jump.chunk.of(actions, cast(Array, latent.obs))
+            following = jump.step(latent, known, key=key)
+            obs = world.base.decode(world.ground_at(following)).obs.mean
+            return following, (obs, jump.information_of(latent, known), following.features)
+
+        parts = actions.reshape(-1, jump.stride, actions.shape[-1])
+        return jax.lax.scan(step, standing, (parts, jax.random.split(key, len(parts))))[1]
 
     return jax.vmap(one)(start, jnp.asarray(actions), keys_of(seed, 1, len(actions))[0])
 
@@ -78,9 +114,8 @@ def trusted_doubt(found: Doubted, tolerance: float) -> float:
 
     Split conformal on the doubt at which each window first fails.
     """
-    fails = found.error > tolerance
-    at = found.gathered[np.arange(len(fails)), fails.argmax(axis=1)]
-    first = np.where(fails.any(axis=1), at, NO_LIMIT)
+    failed = np.where(found.error > tolerance, found.gathered, NO_LIMIT)
+    first = failed.min(axis=1, initial=NO_LIMIT)
     rank = int(np.floor((len(first) + 1) * (1.0 - SHARE)))
     if rank < 1:
         return 0.0

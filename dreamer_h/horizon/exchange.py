@@ -11,12 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from dreamer_h.horizon.recording import (
-    Recording,
-    finish,
-    save_episode,
-    unnamed_layout,
-)
+from dreamer_h.horizon.recording import Recording, keep, unnamed_layout
 from dreamer_h.replay.episode import Episode
 
 # what a data set that was written here says of itself; angles would not be known without the layout
@@ -63,16 +58,12 @@ def from_minari(name: str, folder: Path) -> Recording:
     """
     import minari
 
-    if any((folder / name).exists() for name in ("manifest.json", "plan.json")):
-        raise ValueError(f"{folder} holds a recording already; give another folder with --out")
     if name not in minari.list_local_datasets():
         raise ValueError(f"no local Minari data set {name}; get it with `minari download {name}`")
     data = minari.load_dataset(name)
     spaces = (data.observation_space, data.action_space)
     if any(not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 for space in spaces):
         raise ValueError(f"{name} has spaces {spaces}; needed are flat boxes")
-    if data.total_episodes < 3:
-        raise ValueError(f"{name} has {data.total_episodes} episodes; the splits need at least 3")
     size = data.observation_space.shape[0]
     about = {
         "task": name,
@@ -88,15 +79,14 @@ def from_minari(name: str, folder: Path) -> Recording:
         said = {}  # another's description is prose
     if isinstance(said, dict) and set(TRAVELS) <= said.keys():
         about = {name: said[name] for name in TRAVELS}
-    (folder / "episodes").mkdir(parents=True, exist_ok=True)
-    for number, found in enumerate(data.iterate_episodes()):
-        arrays = {
-            "obs": np.asarray(found.observations, np.float32),
-            "action": np.asarray(found.actions, np.float32),
-            "reward": np.concatenate([[0.0], found.rewards]).astype(np.float32),
-            "is_terminal": np.concatenate([[False], found.terminations]),
-        }
-        Episode(**arrays, id=number)  # raises where their lengths disagree
-        save_episode(folder, number, arrays)
-    seeds = [{"env_seed": None, "policy_seed": None}] * data.total_episodes
-    return finish(folder, {**about, "versions": {"minari": minari.__version__}}, seeds)
+    episodes = [
+        Episode(  # raises where their lengths disagree
+            np.asarray(found.observations, np.float32),
+            np.asarray(found.actions, np.float32),
+            np.concatenate([[0.0], found.rewards]).astype(np.float32),
+            np.concatenate([[False], found.terminations]),
+            id=number,
+        )
+        for number, found in enumerate(data.iterate_episodes())
+    ]
+    return keep(folder, episodes, {**about, "versions": {"minari": minari.__version__}})

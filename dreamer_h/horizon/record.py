@@ -133,5 +133,10 @@ def _about(plan: Plan) -> dict[str, Any]:
         **plan.described(),
         "dt": getattr(bare, "dt", 1.0),
         "layout": layout or unnamed_layout(size),
-        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of what an episode depends on."""
+    return {name: importlib.metadata.version(name) for name in VERSIONS}

@@ -125,6 +125,21 @@ def save_episode(folder: Path, number: int, arrays: Mapping[str, np.ndarray]) ->
         file.write(buffer.getvalue())
 
 
+def keep(folder: Path, episodes: Sequence[Episode], about: dict[str, Any]) -> Recording:
+    """Episodes that came about elsewhere, as a recording without the physics' state.
+
+    Raises ValueError for fewer than three, and for a folder that holds a recording already.
+    """
+    if any((folder / name).exists() for name in ("manifest.json", "plan.json")):
+        raise ValueError(f"{folder} holds a recording already; give another folder with --out")
+    if len(episodes) < 3:
+        raise ValueError(f"there are {len(episodes)} episodes; the splits need at least 3")
+    (folder / "episodes").mkdir(parents=True, exist_ok=True)
+    for number, episode in enumerate(episodes):
+        save_episode(folder, number, {name: getattr(episode, name) for name in FIELDS})
+    return finish(folder, about, [{"env_seed": None, "policy_seed": None}] * len(episodes))
+
+
 def finish(folder: Path, about: dict[str, Any], seeds: Sequence[Mapping[str, Any]]) -> Recording:
     """Describes the saved episodes, whose seeds are given, in a manifest: with that it is done."""
     episodes = []

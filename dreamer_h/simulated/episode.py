@@ -14,7 +14,7 @@ from dreamer_h.nn.distributions import TwoHot
 from dreamer_h.simulated.calibration import Calibration
 from dreamer_h.simulated.starts import Starts
 from dreamer_h.types import Latent, Stack
-from dreamer_h.world.hierarchy import Hierarchy
+from dreamer_h.world.hierarchy import Hierarchy, full
 from dreamer_h.world.world import Prediction
 
 
@@ -25,6 +25,7 @@ class Running(eqx.Module):
     obs: Shaped[Array, "..."]  # the last one
     steps: Int[Array, "*E"]  # agent steps since its start
     doubt: Float[Array, "*E"]  # nats gathered since then
+    jump_doubt: Float[Array, "*E"]  # of level 1
     key: Key[Array, "*E"] | UInt32[Array, "*E 2"]  # threefry; of step t it is folded with t
 
 
@@ -39,6 +40,7 @@ class Moment(eqx.Module):
     reward_spread: Float[Array, "*E"]  # deviation of the predicted reward's distribution
     disagreement: Float[Array, "*E"]  # of level 1 and level 0, in deviations; 0 with one level
     doubt: Float[Array, "*E"]  # nats gathered since then; 0 without an ensemble
+    jump_doubt: Float[Array, "*E"]  # of level 1, over the jumps that have ended; 0 with one level
     radius: Float[Array, "*E"]  # deviations that 90 % are within; infinite: never calibrated
     outside: Bool[Array, "*E"]  # doubted more than what the radius was measured on
     untrusted: Bool[Array, "*E"]  # cut for its radius, or for disagreement
@@ -76,7 +78,7 @@ class Simulated(eqx.Module):
         """At this start."""
         begin_key, key = jr.split(key)
         latent = self.begun(start.latent, begin_key)
-        return Running(latent, start.obs, jnp.int32(0), jnp.float32(0.0), key)
+        return Running(latent, start.obs, jnp.int32(0), jnp.float32(0.0), jnp.float32(0.0), key)
 
     def begun(self, latent: Latent | Stack, key: PRNGKeyArray) -> Latent | Stack:
         """What a start goes on from."""
@@ -102,7 +104,8 @@ class Simulated(eqx.Module):
         latent = kept(latent, episode.latent)
         obs = kept(_as(seen.obs.mean, episode.obs.dtype), episode.obs)
         doubt = kept(episode.doubt + told, episode.doubt)
-        apart = self.disagreement(latent, jump_key)
+        apart, of_jump = self.watched(latent, jump_key)
+        jump_doubt = kept(episode.jump_doubt + of_jump, episode.jump_doubt)
         radius, outside = jnp.float32(jnp.inf), jnp.bool_(False)
         if self.calibration is not None:
             radius, outside = self.calibration.radius(steps, doubt), self.calibration.outside(told)
@@ -122,25 +125,31 @@ class Simulated(eqx.Module):
             reward_spread=jnp.where(whole, spread, 0.0),
             disagreement=apart,
             doubt=doubt,
+            jump_doubt=jump_doubt,
             radius=radius,
             outside=outside,
             untrusted=untrusted,
             invalid=~whole,
         )
-        return Running(latent, obs, steps, doubt, episode.key), moment
+        return Running(latent, obs, steps, doubt, jump_doubt, episode.key), moment
 
-    def disagreement(self, latent: Latent | Stack, key: PRNGKeyArray) -> Float[Array, ""]:
-        """Between level 0 and a jump of level 1 over the actions since its last anchor.
+    def watched(
+        self, latent: Latent | Stack, key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """What level 1 makes of it: how far from level 0 its jump over the actions since its last
+        anchor leads, and its doubt (nats) in that jump, told once, when it ends.
 
-        The distance of subgoals, see `behaviour.subgoal.distance`; 0 where nothing jumps.
+        The distance is that of subgoals, see `behaviour.subgoal.distance`. 0 where nothing jumps.
         """
         if not isinstance(latent, Stack) or not isinstance(self.world, Hierarchy):
-            return jnp.float32(0.0)
+            return jnp.float32(0.0), jnp.float32(0.0)
         jump = self.world.jumps[0]
         known = jump.chunk.code(latent.chunks[0])
         _, outlook = jump.foresee(latent.above[0], known, key=key)
         apart = distance(self.world, latent.ground, subgoal(outlook), self.spread)
-        return jnp.where(latent.steps > 1, jnp.nan_to_num(apart, posinf=1e9), 0.0)
+        apart = jnp.where(latent.steps > 1, jnp.nan_to_num(apart, posinf=1e9), 0.0)
+        told = jump.information_of(latent.above[0], known)
+        return apart, jnp.where(full(latent.steps, jump.stride), told, 0.0)
 
 
 LEAST = 1e-3  # probability of a bin that counts: the outer bins are around 5e8

@@ -48,6 +48,8 @@ class Jumping(Simulated):
         seen = world.base.decode(jax.tree.map(lambda leaf: leaf[0], ground))
         return following, Prediction(seen.obs, outlook.reward, outlook.continue_), doubt
 
-    def disagreement(self, latent: Latent | Stack, key: PRNGKeyArray) -> Float[Array, ""]:
-        """0: nobody else has seen the jump."""
-        return jnp.float32(0.0)
+    def watched(
+        self, latent: Latent | Stack, key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """0: nobody else has seen the jump, whose doubt is that of the step."""
+        return jnp.float32(0.0), jnp.float32(0.0)

@@ -79,7 +79,7 @@ def _tried(
     at = lambda tree, places: jax.tree.map(lambda leaf: leaf[places], tree)
     end = at(seen.ground, slice(stride, None, stride))
     standing = at(seen.above[0], slice(1, None, stride))
-    post = Post(at(seen.ground, slice(0, -1, stride)), standing)
+    post = Post.seen(at(seen.ground, slice(0, -1, stride)), standing)
 
     def after(goal, key):
         _, tried = attempt(

@@ -95,10 +95,11 @@ class Evaluator:
 
     def trust(
         self, world: AnyWorld, ring: Ring, counts: Counts
-    ) -> tuple[Calibration | None, float]:
+    ) -> tuple[Calibration | None, list[float]]:
         """Radii of a simulator on the last evaluation's episodes, and the doubt along a path up to
-        which it is relied upon; logged. None and no limit where nothing can be said."""
-        nothing = None, NO_LIMIT
+        which each level that policies learn in is relied upon; logged. None and no limit where
+        nothing can be said."""
+        nothing = None, [NO_LIMIT] * min(self.config.levels, 2)
         if len(ring.obs_shape) > 1:
             return nothing
         tolerance = self.config.behaviour.trust_horizon or fidelity.TOLERANCE
@@ -107,8 +108,10 @@ class Evaluator:
         )
         if found is None:
             return nothing
-        if found[1] < NO_LIMIT:
-            self.logger.scalars(counts, {"horizon/relied_doubt": found[1]})
+        self.logger.scalars(counts, {
+            f"horizon/relied_doubt/level{level}": limit
+            for level, limit in enumerate(found[1]) if limit < NO_LIMIT
+        })  # fmt: skip
         return found
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dreamer_h.horizon import crossover, trust
-from dreamer_h.horizon.calibrate import LEAST, calibrated, doubted, trusted_doubt
+from dreamer_h.horizon.calibrate import LEAST, calibrated, doubted, doubted_jumps, trusted_doubt
 from dreamer_h.horizon.crossover import Crossover
 from dreamer_h.horizon.latent import LatentSimulator
 from dreamer_h.horizon.metrics import errors
@@ -66,14 +66,17 @@ def measured_trust(
     replayed: Iterable[Any],
     layout: tuple[Field, ...],
     tolerance: float,
-) -> tuple[Calibration, float] | None:
-    """Radii of level 0 on the windows of `measure`, and the doubt along a path up to which it stays
-    within the tolerance; None where nothing can be said."""
+) -> tuple[Calibration, list[float]] | None:
+    """Radii of level 0 on the windows of `measure`, and the doubt along a path up to which it, and
+    level 1 where there is one, stays within the tolerance; None where nothing can be said."""
     held_out = _held_out(episodes, list(replayed)[-KEPT:], layout)
     if held_out is None or len(held_out[0]) < LEAST:
         return None
     found = doubted(world, *held_out)
-    return calibrated(world, found), trusted_doubt(found, tolerance)
+    several = [found]
+    if isinstance(world, Hierarchy):
+        several.append(doubted_jumps(world, *held_out))
+    return calibrated(world, found), [trusted_doubt(one, tolerance) for one in several]
 
 
 def _held_out(

@@ -155,7 +155,7 @@ class Trainer:
         if self.env_step >= self.config.steps:
             self.crossovers = self.evaluator.crossovers(agent.world, self.ring, self.counts)
         self.calibration, trusted = self.evaluator.trust(agent.world, self.ring, self.counts)
-        self.state = replace(self.state, trusted=jnp.float32(trusted))
+        self.state = replace(self.state, trusted=jnp.asarray(trusted, jnp.float32))
         if found:
             minutes = {"what": "minutes", "value": self.seconds / 60, "lo": None, "hi": None}
             found.append({**found[0], **minutes, "unit": "minutes"})

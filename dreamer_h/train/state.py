@@ -43,7 +43,7 @@ class TrainState(eqx.Module):
     slow_critics: tuple[Head, ...]
     statistics: Statistics | HierarchyStatistics
     paths: Paths | None  # where imagined paths stand, if they go on
-    trusted: Float[Array, ""]  # nats of doubt along a path up to which it is relied upon
+    trusted: Float[Array, " L"]  # doubt along a path of a level up to which it is relied upon
     optimizer: tuple[optax.OptState, optax.OptState]  # of the world and of the behaviour
     seed: UInt32[Array, ""]
     update: Int32[Array, ""]
@@ -79,7 +79,7 @@ def init_state(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> TrainS
         slow_critics=slow_critics,
         statistics=init_statistics(config),
         paths=init_paths(agent.world, config),
-        trusted=jnp.float32(NO_LIMIT),  # nothing was measured
+        trusted=jnp.full(min(config.levels, 2), NO_LIMIT, jnp.float32),  # nothing was measured
         optimizer=(
             optimizer(config).init(cast(optax.Params, agent.world)),
             optimizer(config).init(cast(optax.Params, agent.behaviour)),
@@ -105,7 +105,8 @@ def init_paths(world: AnyWorld, config: Config) -> Paths | None:
         return None
     world = in_precision(world, jnp.dtype(config.precision))
     if isinstance(world, Hierarchy):
-        return Paths.init(Post.at(world.initial()), config.behaviour.paths)
+        stack = world.initial()
+        return Paths.init(Post.seen(stack.ground, stack.above[0]), config.behaviour.paths)
     return Paths.init(Underway.begun(world.initial()), config.behaviour.paths)
 
 

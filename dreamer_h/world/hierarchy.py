@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from dreamer_h.config import Config
 from dreamer_h.nn.distributions import Bernoulli, TwoHot
@@ -211,7 +211,7 @@ class Hierarchy(Levels):
         vector = anchor_vector(self.drawn(stack.here, anchor_key), stack.ground.obs)
         closed = self._closed(stack, vector, keys)
         return [
-            _where(self._full(stack.steps, jump.stride), after, jump.begin(vector))
+            _where(full(stack.steps, jump.stride), after, jump.begin(vector))
             for jump, after in zip(self.jumps, closed, strict=True)
         ]
 
@@ -246,22 +246,17 @@ class Hierarchy(Levels):
         anchor_key, *keys = jr.split(key, 1 + len(self.jumps))
         code = self.drawn(stack.here, anchor_key)
         vector = jax.lax.stop_gradient(anchor_vector(code, stack.ground.obs))
-        full = [self._full(stack.steps, stride) for stride in self.strides]
+        ended = [full(stack.steps, stride) for stride in self.strides]
         above = self._closed(stack, vector, keys)
-        above = [_where(f, new, old) for f, new, old in zip(full, above, stack.above, strict=True)]
+        above = [_where(e, new, old) for e, new, old in zip(ended, above, stack.above, strict=True)]
         for i in reversed(range(len(self.jumps) - 1)):
             begun = self.jumps[i].begin(vector, self.jumps[i + 1].below(above[i + 1]))
-            above[i] = _where(full[i + 1], begun, above[i])
+            above[i] = _where(ended[i + 1], begun, above[i])
         chunks = tuple(
-            jnp.where(f, jump.chunk.begin(vector), old)
-            for f, jump, old in zip(full, self.jumps, stack.chunks, strict=True)
+            jnp.where(e, jump.chunk.begin(vector), old)
+            for e, jump, old in zip(ended, self.jumps, stack.chunks, strict=True)
         )
         return dataclasses.replace(stack, above=tuple(above), chunks=chunks)
-
-    @staticmethod
-    def _full(steps: Int[Array, ""], stride: int):
-        """Whether a jump of this stride ends at a moment."""
-        return (steps > 1) & ((steps - 1) % stride == 0)
 
     def _closed(self, stack: Stack, vector, keys) -> list[Latent]:
         """What each level makes of its jump if that ends here."""
@@ -279,6 +274,11 @@ class Hierarchy(Levels):
             for jump, chunk in zip(self.jumps, stack.chunks, strict=True)
         )
         return dataclasses.replace(stack, chunks=chunks)
+
+
+def full(steps: Int[Array, "*B"], stride: int) -> Bool[Array, "*B"]:
+    """Whether a jump of this stride ends after so many observations, counting steps of a stack."""
+    return (steps > 1) & ((steps - 1) % stride == 0)
 
 
 AnyWorld = World | Hierarchy

@@ -38,7 +38,8 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
     the episodes in `starts`' source, or {"starts": n}, the n-th start.
     `info` holds `steps` since something was really seen, `reward_spread` (the predicted reward's
     deviation), `disagreement` of the levels in deviations of the observation (0 with one level),
-    `doubt` in nats since then (0 without an ensemble), the calibrated `radius` in deviations that
+    `doubt` in nats since then (0 without an ensemble) and `jump_doubt`, that of level 1 over the
+    jumps that have ended, the calibrated `radius` in deviations that
     the truth is within with 90 % (infinite where none was measured), `outside` where a step is
     doubted more than any usual one, and why an episode was cut: `untrusted`, or `invalid` for a
     prediction that is not finite.
@@ -214,8 +215,8 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
 
 # info of a beginning; of a step these are fields of `Moment`
 BEGUN: dict[str, Any] = {
-    "steps": 0, "reward_spread": 0.0, "disagreement": 0.0, "doubt": 0.0, "radius": 0.0,
-    "outside": False, "untrusted": False, "invalid": False,
+    "steps": 0, "reward_spread": 0.0, "disagreement": 0.0, "doubt": 0.0, "jump_doubt": 0.0,
+    "radius": 0.0, "outside": False, "untrusted": False, "invalid": False,
 }  # fmt: skip
 
 

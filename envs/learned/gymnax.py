@@ -118,6 +118,7 @@ class LearnedGymnax:
             "reward_spread": moment.reward_spread,
             "disagreement": moment.disagreement,
             "doubt": moment.doubt,
+            "jump_doubt": moment.jump_doubt,
             "radius": moment.radius,
             "outside": moment.outside,
             "invalid": moment.invalid,

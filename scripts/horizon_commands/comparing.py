@@ -1,4 +1,4 @@
-"""How `horizon.py` compares scored simulators, and draws them."""
+"""How `horizon.py` compares recordings and scored simulators, and draws them."""
 
 import argparse
 import json
@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from dreamer_h.files import replacing
-from dreamer_h.horizon import overview
+from dreamer_h.horizon import coverage, overview
 from dreamer_h.horizon.compare import paired
 from dreamer_h.horizon.figures import figure, table
+from dreamer_h.horizon.recording import load_recording
 from dreamer_h.horizon.scored_files import read_reports
 
 
@@ -52,6 +53,24 @@ def run_overview(chosen: argparse.Namespace) -> None:
         file.write(text.encode())
     print(text)
     print(chosen.folder / "overview.png")
+
+
+def add_cover(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", type=Path, nargs="+", help="folders of `record`, of one task")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+
+
+def run_cover(chosen: argparse.Namespace) -> None:
+    found = coverage.coverage({path.name: load_recording(path) for path in chosen.data})
+    if len(found) < len(chosen.data):
+        raise ValueError("two recordings have the same name; give folders of different names")
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    with replacing(chosen.out / "coverage.json") as file:
+        file.write(json.dumps(found, indent=1).encode())
+    text = coverage.table(found)
+    with replacing(chosen.out / "coverage.md") as file:
+        file.write(text.encode())
+    print(text)
 
 
 def draw(folder: Path, reports: dict[str, Any], name: str) -> None:

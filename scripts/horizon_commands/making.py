@@ -2,10 +2,10 @@
 
 import argparse
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from tqdm import tqdm
@@ -14,10 +14,12 @@ import envs
 from dreamer_h.horizon import exchange, models
 from dreamer_h.horizon.budget import Budget
 from dreamer_h.horizon.excitation import EXCITATIONS
-from dreamer_h.horizon.record import Plan, record
-from dreamer_h.horizon.recording import load_recording
+from dreamer_h.horizon.record import Plan, record, versions
+from dreamer_h.horizon.recording import Recording, keep, load_recording
 from dreamer_h.horizon.yardsticks import YARDSTICKS
 from dreamer_h.presets import PRESETS, preset, with_levels, with_settings
+from dreamer_h.train.evaluator import fields_of
+from dreamer_h.train.load import load_config, load_replay
 from dreamer_h.train.policy import Snapshots
 
 
@@ -33,6 +35,7 @@ def add_record(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="default is data/<task>-<behaviour> or data/<ID>")
     parser.add_argument("--to-minari", metavar="ID", help="write it as a Minari data set, too")
     parser.add_argument("--from-minari", metavar="ID", help="read this one instead of recording")
+    parser.add_argument("--from-run", type=Path, metavar="LOGDIR", help="or what a run has seen")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
 
 
@@ -41,8 +44,13 @@ def run_record(chosen: argparse.Namespace) -> None:
         folder = chosen.out or Path("data") / chosen.from_minari.replace("/", "-")
         print(f"{exchange.from_minari(chosen.from_minari, folder).folder}")
         return
+    if chosen.from_run:
+        recording = replayed(chosen.from_run, chosen.out)
+        count = len(recording.manifest["episodes"])
+        print(f"{recording.folder}: {count} episodes, hash {recording.hash[:12]}")
+        return
     if chosen.task is None:
-        raise ValueError("record needs --task, or --from-minari")
+        raise ValueError("record needs --task, --from-run or --from-minari")
     task = envs.short_name(chosen.task)
     factors = {"gravity": chosen.gravity, "mass": chosen.mass}
     physics = {name: factor for name, factor in factors.items() if factor != 1.0}
@@ -71,6 +79,30 @@ def run_record(chosen: argparse.Namespace) -> None:
     print(f"{folder}: {chosen.episodes} episodes, hash {recording.hash[:12]}")
     if chosen.to_minari:
         print(f"Minari: {exchange.to_minari(recording, chosen.to_minari).spec.dataset_id}")
+
+
+def replayed(run: Path, out: Path | None) -> Recording:
+    """The finished episodes that a run of `train.py` collected, shuffled, so that each split has
+    those of all its ages. Raises ValueError for a run that sees pictures."""
+    config = load_config(run)
+    if config.obs != "state":
+        raise ValueError(f"{run} sees {config.obs}; recordings hold states")
+    env = envs.make(config.task, **config.environment)
+    fields, bare = fields_of(env), cast(Any, env.unwrapped)
+    env.close()
+    about = {
+        "task": config.task,
+        "behaviour": "replay",
+        "tick": 8,
+        "action_repeat": config.action_repeat,
+        "dt": getattr(bare, "dt", 1.0),
+        "layout": [asdict(field) for field in fields],
+        "versions": versions(),
+    }
+    folder = out or Path("data") / f"{config.task.replace('/', '-')}-{run.name}"
+    episodes = list(load_replay(run)[1].finished())
+    order = np.random.default_rng(0).permutation(len(episodes))
+    return keep(folder, [episodes[i] for i in order], about)
 
 
 def add_fit(parser: argparse.ArgumentParser) -> None:

@@ -55,7 +55,7 @@ def run_exploit(chosen: argparse.Namespace) -> None:
     make_env = partial(envs.make, config.task, **config.environment)
     found = {}
     for name, one in safeguards(config, chosen.pessimism, chosen.trust_horizon).items():
-        trusted = NO_LIMIT
+        trusted = [NO_LIMIT] * min(config.levels, 2)
         if one.behaviour.trust_horizon:
             held_out, _ = play_held_out(agent, config, make_env, config.eval_episodes)
             env = make_env()
@@ -77,6 +77,9 @@ def run_exploit(chosen: argparse.Namespace) -> None:
     title = f"{config.task}: a policy is optimised in a simulator that learns nothing more"
     with replacing(chosen.out / "exploit.json") as file:
         file.write(json.dumps(found, indent=1).encode())
+    with replacing(chosen.out / "exploit.rows.json") as file:
+        listed = exploit_figure.rows(found, config.task, chosen.seed)
+        file.write(json.dumps(listed, indent=1).encode())
     with replacing(chosen.out / "exploit.md") as file:
         file.write(exploit_figure.table(found).encode())
     exploit_figure.picture(found, title).savefig(chosen.out / "exploit.png")
@@ -169,6 +172,13 @@ def run_rank(chosen: argparse.Namespace) -> None:
     chosen.out.mkdir(parents=True, exist_ok=True)
     with replacing(chosen.out / f"{name}.rank.json") as file:
         file.write(json.dumps(found, indent=1).encode())
+    with replacing(chosen.out / f"{name}.rank.rows.json") as file:
+        listed = [
+            {"task": recording.task, "what": f"rank/{way}/{what}", "x": len(policies), **one}
+            for way in ("decisions", "by_age")
+            for what, one in found.get(way, {}).items()
+        ]
+        file.write(json.dumps(listed, indent=1).encode())
     for way in ("decisions", "by_age"):
         for what, one in found.get(way, {}).items():
             if way == "decisions" or what != "error":  # the age of a policy is no return

@@ -98,9 +98,9 @@ def test_a_path_ends_where_its_doubt_is_too_much(world, behaviour, start):
     limit = float(np.sort(since.ravel())[since.size // 2])  # some end at once, some later
     relied = since <= limit
     assert not relied.all() and relied.any()
-    rollout, last, *_ = follow(world, behaviour, start, Attitude(trusted=jnp.float32(limit)))
+    rollout, last, *_ = follow(world, behaviour, start, Attitude(trusted=jnp.asarray([limit])))
     beyond = np.concatenate([relied[1:], np.ones((1, B), bool)])
     found = wanted(plain, np.asarray(discount), np.asarray(plain.reward), LAMBDA * beyond)
     np.testing.assert_allclose(rollout.returns, found, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(rollout.weight, plain.weight * relied, rtol=1e-5)
-    assert (Attitude(trusted=jnp.float32(limit)).relied(last.doubt) == relied[-1]).all()
+    assert (Attitude(trusted=jnp.asarray([limit])).relied(last.doubt) == relied[-1]).all()

@@ -125,7 +125,7 @@ def test_the_workers_return_ends_in_its_own_value_under_the_next_subgoal(model, 
     world, behaviour = model
     manager, worker = behaviour.manager, behaviour.worker
     ground = jax.tree.map(lambda leaf: leaf[:, 0], seen.ground)
-    segment = Segment(Post(ground, standing_of(seen)), standing_of(seen).obs[::-1])
+    segment = Segment(Post.seen(ground, standing_of(seen)), standing_of(seen).obs[::-1])
     spread = spread_of(seen.ground.obs.reshape(-1, tiny.OBS))
     run = lambda manager, worker, lambda_, weight: attempt(
         world, worker, manager, segment, spread,
@@ -196,7 +196,8 @@ def test_waypoints_are_from_the_managers_path_and_never_its_start(model, seen):
     dreamt = plan(
         world, behaviour.manager, standing_of(seen), 3, lambda_=0.9, reliant=True, key=jr.key(1)
     )
-    found = waypoints_of(world, dreamt, 100, key=jr.key(2))
+    found, relied = waypoints_of(world, dreamt, 100, key=jr.key(2))
+    assert relied.all()
     assert len(found.goal) == 2 * B  # all there are
     later = np.asarray(dreamt.goal[1:]).reshape(2 * B, -1)
     order = np.lexsort(np.asarray(found.goal).T), np.lexsort(later.T)
@@ -300,7 +301,9 @@ def test_paths_of_segments_go_on_where_the_worker_ended(model, seen):
         )  # fmt: skip
         return found, paths, metrics
 
-    found, first, _ = learn(Paths.init(Post.at(world.initial()), 5), jr.key(0))
+    nothing = world.initial()
+    nowhere = Post.seen(nothing.ground, nothing.above[0])
+    found, first, _ = learn(Paths.init(nowhere, 5), jr.key(0))
     assert found["worker/value"].shape == (K, 7) and found["manager/value"].shape[1] == 5
     assert found["manager/prior"].shape == (B * T // K,)  # of all that was replayed
     assert not first.over.any()

@@ -9,12 +9,20 @@ import pytest
 import recorded
 
 from dreamer_h.horizon import offline
-from dreamer_h.horizon.calibrate import NO_LIMIT, Doubted, calibrated, doubted, trusted_doubt
+from dreamer_h.horizon.calibrate import (
+    NO_LIMIT,
+    Doubted,
+    calibrated,
+    doubted,
+    doubted_jumps,
+    trusted_doubt,
+)
 from dreamer_h.horizon.score import benchmark
-from dreamer_h.presets import preset, with_settings
+from dreamer_h.presets import preset, with_levels, with_settings
 from dreamer_h.simulated.calibration import as_json, from_json
 
 W, H = 400, 6
+SETTINGS = ["world.ensemble=3", "world.residual=True"]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +32,7 @@ def bench(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def worlds(bench):
-    config = with_settings(preset("debug"), ["world.ensemble=3", "world.residual=True"])
+    config = with_settings(preset("debug"), SETTINGS)
     doubting = offline.blank(bench.recording.train, config, seed=0)
     trusting = offline.blank(bench.recording.train, preset("debug"), seed=0)
     return doubting, trusting
@@ -121,3 +129,18 @@ def test_the_limit_is_below_the_doubt_that_failed_in_the_precision_it_is_compare
     first = np.sort(np.where(fails.any(axis=1), at, np.inf))
     assert np.float32(limit) < first[int(np.floor((W + 1) * 0.1)) - 1]
     assert np.float32(limit) == limit
+
+
+def test_level_1_is_calibrated_on_its_own_jumps(bench):
+    config = with_settings(with_levels(preset("debug"), 2, "4"), SETTINGS)
+    world = offline.blank(bench.recording.train, config, seed=0)
+    found = doubted_jumps(world, bench.far, bench.scale)
+    windows, horizon = bench.far.action.shape[:2]
+    assert found.error.shape == found.doubt.shape == (windows, horizon // 4)
+    assert (found.doubt > 0).all() and np.isfinite(found.error).all()
+    assert 0.0 <= trusted_doubt(found, 1.0) < NO_LIMIT
+    # of windows that are shorter than a jump nothing is known, and nothing was seen to fail
+    short = replace(
+        bench.far, action=bench.far.action[:, :3], future_obs=bench.far.future_obs[:, :3]
+    )
+    assert trusted_doubt(doubted_jumps(world, short, bench.scale), 1.0) == NO_LIMIT

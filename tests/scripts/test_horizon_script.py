@@ -4,6 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dreamer_h.horizon.recording import load_recording
+from dreamer_h.train.load import load_replay
+
 TASK = ("--task", "pendulum-swingup", "--episodes", 30, "--action-repeat", 10, "--jobs", 1)
 
 
@@ -153,3 +156,27 @@ def test_a_trained_run_is_scored_and_recorded(cli, data, finished, tmp_path):
     for one in judged["closed_loop"].values():
         gap = one["return_imagined"]["value"] - one["return_real"]["value"]
         assert one["gap"]["value"] == pytest.approx(gap)
+
+
+def test_what_a_run_has_seen_is_a_recording(cli, finished, tmp_path):
+    run, seen = tmp_path / "run", tmp_path / "seen"
+    task = ("--preset", "debug", "--task", "cartpole-balance", "--action_repeat", 10)
+    short = ("--steps", 7000, "--prefill", 690, "--eval_every", 0)  # hardly an update
+    assert cli("train.py", *task, *short, "--logdir", run) == 0
+    record = ("horizon.py", "record", "--out")
+    assert "the splits need at least 3" in str(cli(*record, seen, "--from-run", finished))
+    assert cli(*record, seen, "--from-run", run) == 0
+    assert "holds a recording already" in str(cli(*record, seen, "--from-run", run))
+    recording, ring = load_recording(seen), load_replay(run)[1]
+    kept = [recording.episode(n) for n in range(len(recording.manifest["episodes"]))]
+    sums = lambda episodes: sorted((float(e.obs.sum()), float(e.reward.sum())) for e in episodes)
+    assert len(kept) >= 6 and sums(kept) == sums(ring.finished())
+    assert recording.task == "cartpole-balance" and recording.action_repeat == 10
+    assert not recording.restartable and recording.layout[0].name == "position"
+    again = tmp_path / "again"
+    assert cli(*record, again, "--from-run", run) == 0
+    assert cli("horizon.py", "cover", seen, again, "--out", tmp_path / "out") == 0
+    found = json.loads((tmp_path / "out" / "coverage.json").read_text())
+    assert found["seen"]["shown"]["again"]["value"] == 1.0
+    assert found["seen"]["entropy"] == found["again"]["entropy"]
+    assert "| seen |" in (tmp_path / "out" / "coverage.md").read_text()

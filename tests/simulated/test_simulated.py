@@ -139,6 +139,18 @@ def test_doubt_adds_up_along_an_episode_and_its_radius_follows():
     assert not play(make(1), jr.key(0)).outside.any()
 
 
+def test_level_1_doubts_each_jump_once_when_it_ends():
+    simulated = make(2, limit=None)
+    moments = play(simulated, jr.key(0))
+    told = np.diff(np.concatenate([[0.0], moments.jump_doubt]))
+    # segments are counted from the window that a start was seen in
+    begun = int(simulated.reset(jr.key(0)).latent.steps)
+    ends = (begun - 1 + moments.steps) % simulated.world.strides[0] == 0
+    np.testing.assert_array_equal(told > 0, ends)
+    assert 1 < ends.sum() < len(ends)
+    assert not play(make(1), jr.key(0)).jump_doubt.any()
+
+
 @pytest.mark.parametrize("levels", [1, 2])
 def test_a_radius_that_is_too_wide_cuts_an_episode_if_asked_to(levels):
     radius = play(make(levels, calibration=CALIBRATION), jr.key(0)).radius
