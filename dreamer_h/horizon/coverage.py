@@ -91,7 +91,8 @@ def _apart(states: np.ndarray, episode: np.ndarray, near: int) -> np.ndarray:
     distance = np.empty(len(states))
     for number in np.unique(episode):
         own = episode == number
-        distance[own] = KDTree(states[~own]).query(states[own], k=[near])[0][:, 0]
+        several = KDTree(states[~own]).query(states[own], k=near)[0]
+        distance[own] = np.reshape(several, (own.sum(), near))[:, -1]
     return distance
 
 
