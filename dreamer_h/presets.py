@@ -173,6 +173,8 @@ def with_settings(config: Config, settings: list[str]) -> Config:
             value = json.loads(text.lower() if text in ("True", "False") else text)
         except json.JSONDecodeError:
             value = text
+        if isinstance(known[path], str):
+            value = text  # a stride of 4 is text, too
         if isinstance(known[path], float) and type(value) is int:
             value = float(value)
         if known[path] is not None and type(value) is not type(known[path]):
