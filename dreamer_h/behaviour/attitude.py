@@ -14,9 +14,7 @@ class Attitude(eqx.Module):
 
     pessimism: float = eqx.field(static=True, default=0.0)  # reward that a nat of doubt costs
     exploring: Bool[Array, ""] | None = None  # doubt is all that is wanted
-    trusted: Float[Array, " L"] | None = (
-        None  # doubt along a level's path up to which it is relied upon
-    )
+    trusted: Float[Array, " L"] | None = None  # nats along a level's path that are relied upon
 
     @property
     def cares(self) -> bool:

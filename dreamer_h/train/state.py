@@ -43,7 +43,7 @@ class TrainState(eqx.Module):
     slow_critics: tuple[Head, ...]
     statistics: Statistics | HierarchyStatistics
     paths: Paths | None  # where imagined paths stand, if they go on
-    trusted: Float[Array, " L"]  # doubt along a path of a level up to which it is relied upon
+    trusted: Float[Array, " L"]  # nats of doubt along a level's path that are relied upon
     optimizer: tuple[optax.OptState, optax.OptState]  # of the world and of the behaviour
     seed: UInt32[Array, ""]
     update: Int32[Array, ""]

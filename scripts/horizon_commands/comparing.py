@@ -61,9 +61,10 @@ def add_cover(parser: argparse.ArgumentParser) -> None:
 
 
 def run_cover(chosen: argparse.Namespace) -> None:
-    found = coverage.coverage({path.name: load_recording(path) for path in chosen.data})
-    if len(found) < len(chosen.data):
+    recordings = {path.name: load_recording(path) for path in chosen.data}
+    if len(recordings) < len(chosen.data):
         raise ValueError("two recordings have the same name; give folders of different names")
+    found = coverage.coverage(recordings)
     chosen.out.mkdir(parents=True, exist_ok=True)
     with replacing(chosen.out / "coverage.json") as file:
         file.write(json.dumps(found, indent=1).encode())
