@@ -1,12 +1,13 @@
 """Files that appear whole or not at all, also when the process is killed or the disk is full."""
 
 import fcntl
+import json
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 @contextmanager
@@ -31,6 +32,17 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         os.fsync(folder)  # the rename itself must survive a power cut
     finally:
         os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Text as the whole content of `path`."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, tree: Any) -> None:
+    """What JSON can hold as the whole content of `path`."""
+    write_text(path, json.dumps(tree, indent=1) + "\n")
 
 
 def remove_stale(folder: Path) -> None:

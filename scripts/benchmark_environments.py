@@ -7,7 +7,6 @@ the beginning of episodes are left out, resets within them are not.
 """
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ import jax.random as jr
 import numpy as np
 
 import envs
-from dreamer_h.files import replacing
+from dreamer_h.files import write_json, write_text
 from dreamer_h.train.load import load_config
 from dreamer_h.train.runtime import run_script
 from envs.learned import LearnedGymnax, LearnedVectorEnv, to_gymnax
@@ -132,9 +131,8 @@ def main(arguments: list[str]) -> int:
         "rates": rates,
     }  # fmt: skip
     chosen.out.mkdir(parents=True, exist_ok=True)
-    for name, text in (("speed.json", json.dumps(found, indent=1)), ("speed.md", table(found))):
-        with replacing(chosen.out / name) as file:
-            file.write(text.encode())
+    write_json(chosen.out / "speed.json", found)
+    write_text(chosen.out / "speed.md", table(found))
     print(table(found))
     return 0
 

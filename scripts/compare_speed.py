@@ -9,7 +9,6 @@ beside it.
 """
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ import numpy as np
 from benchmark_speed import random_batch
 
 from dreamer_h.config import Config
-from dreamer_h.files import replacing
+from dreamer_h.files import write_json, write_text
 from dreamer_h.presets import PRESETS, preset, with_levels, with_settings
 from dreamer_h.simulated.calibration import Calibration
 from dreamer_h.simulated.episode import Simulated
@@ -150,10 +149,8 @@ def main(arguments: list[str]) -> int:
         "device": jax.devices()[0].device_kind,
     }  # fmt: skip
     chosen.out.mkdir(parents=True, exist_ok=True)
-    texts = {"speed.json": json.dumps(about | {"found": found}, indent=1), "speed.md": table(found)}
-    for name, text in texts.items():
-        with replacing(chosen.out / name) as file:
-            file.write(text.encode())
+    write_json(chosen.out / "speed.json", about | {"found": found})
+    write_text(chosen.out / "speed.md", table(found))
     print(table(found))
     return 0
 

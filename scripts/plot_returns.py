@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dreamer_h.files import replacing
+from dreamer_h.files import write_text
 from dreamer_h.train.curves import (
     Point,
     Reference,
@@ -271,8 +271,7 @@ def main(arguments: list[str]) -> int:
     gap = draw_gap(runs)
     if gap is not None:
         save(gap, folder / "gap.png")
-    with replacing(folder / "table.md") as file:
-        file.write(table(runs, reference).encode())
+    write_text(folder / "table.md", table(runs, reference))
     print(folder / "table.md")
     return 0
 

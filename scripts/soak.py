@@ -7,7 +7,6 @@ Exit code 1 if not. Memory is what the process holds, in MiB, read ten times on 
 """
 
 import argparse
-import json
 import os
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from dreamer_h.files import replacing
+from dreamer_h.files import write_json
 from dreamer_h.train.load import load_config
 from dreamer_h.train.runtime import run_script
 from envs.learned import LearnedEnv, LearnedVectorEnv
@@ -87,8 +86,7 @@ def main(arguments: list[str]) -> int:
     }
     grows = memory[-1] > GROWTH * memory[1]
     chosen.out.mkdir(parents=True, exist_ok=True)
-    with replacing(chosen.out / f"soak-{chosen.envs}.json") as file:
-        file.write(json.dumps(found, indent=1).encode())
+    write_json(chosen.out / f"soak-{chosen.envs}.json", found)
     print(f"{soak.not_finite} values were not finite; memory {'grows' if grows else 'stays'}")
     return int(soak.not_finite > 0 or grows)
 

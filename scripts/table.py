@@ -39,7 +39,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from dreamer_h.files import replacing
+from dreamer_h.files import write_json, write_text
 from dreamer_h.train.lock import LogdirBusy, logdir_lock
 
 ROW = ("what", "task", "variant", "seed", "x", "value", "lo", "hi", "unit")
@@ -223,7 +223,7 @@ class Queue:
             else:
                 # before progress.json: rows that come twice are merged, lost ones stay lost
                 summary = self.folder / "summary.json"
-                write_json(summary, merge(read_json(summary, []), rows))
+                write_rows(summary, merge(read_json(summary, []), rows))
                 entry["state"] = "done"
         if entry["state"] == "running":
             entry["state"] = "failed"
@@ -270,14 +270,10 @@ def read_json(path: Path, otherwise: Any) -> Any:
     return json.loads(path.read_text()) if path.exists() else otherwise
 
 
-def write_json(path: Path, content: list | dict) -> None:
-    """Atomically; one row a line, so that a diff shows what changed."""
-    if isinstance(content, list):
-        text = "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in content) + "\n]\n"
-    else:
-        text = json.dumps(content, indent=1) + "\n"
-    with replacing(path) as file:
-        file.write(text.encode())
+def write_rows(path: Path, rows: list[dict]) -> None:
+    """One a line, so that a diff shows what changed."""
+    lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
+    write_text(path, f"[\n{lines}\n]\n")
 
 
 def main() -> int:

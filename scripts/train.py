@@ -20,7 +20,7 @@ from tqdm import tqdm
 import envs
 from dreamer_h.config import Config
 from dreamer_h.fields import flatten
-from dreamer_h.files import replacing
+from dreamer_h.files import write_json
 from dreamer_h.horizon.budget import Budget
 from dreamer_h.presets import PRESETS, RECIPES, check_recipe, preset, with_levels
 from dreamer_h.train.add_level import add_level, with_one_more
@@ -171,8 +171,7 @@ def main(arguments: list[str]) -> int:
         )
         trainer = Trainer(config, logdir, make_env)
         # only now: what the trainer refuses must not bind the logdir to its config
-        with replacing(logdir / "config.json") as file:
-            file.write(json.dumps(flatten(config), indent=1).encode())
+        write_json(logdir / "config.json", flatten(config))
         try:
             done = trainer.run(interrupt)
             if not done:

@@ -8,7 +8,6 @@ does not allow this version of Gymnasium, so that `make test-agents` installs it
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ import jax.random as jr
 import numpy as np
 
 import envs
-from dreamer_h.files import replacing
+from dreamer_h.files import write_json
 from dreamer_h.train.evaluate import interval
 from dreamer_h.train.load import load_config
 from dreamer_h.train.runtime import run_script
@@ -155,12 +154,10 @@ def main(arguments: list[str]) -> int:
         "real": outside(act, real, chosen.episodes, chosen.seed).tolist(),
     }
     real.close()
-    with replacing(chosen.out / "returns.json") as file:
-        file.write(json.dumps(found, indent=1).encode())
+    write_json(chosen.out / "returns.json", found)
     if chosen.rows is not None:
         chosen.rows.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(chosen.rows) as file:
-            file.write((json.dumps(rows(found), indent=1) + "\n").encode())
+        write_json(chosen.rows, rows(found))
     means = {name: float(np.mean(found[name])) for name in ("inside", "real")}
     print(f"return inside {means['inside']:.1f}, in the real task {means['real']:.1f}")
     print(chosen.out / "returns.json")

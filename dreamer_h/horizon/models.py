@@ -12,7 +12,7 @@ import numpy as np
 
 from dreamer_h.config import Config
 from dreamer_h.fields import flatten, from_flat
-from dreamer_h.files import replacing
+from dreamer_h.files import replacing, write_json
 from dreamer_h.horizon import crossover, network, offline
 from dreamer_h.horizon.budget import Budget, Counted
 from dreamer_h.horizon.crossover import Crossover
@@ -140,8 +140,7 @@ def fit(
             eqx.tree_serialise_leaves(file, fitted)
     found = {"updates": counted.count, "crossovers": crossover.as_json(crossovers)}
     card = replace(card, **found, scale=scale, rest=rest)
-    with replacing(folder / "model.json") as file:
-        file.write(json.dumps(asdict(card), indent=1).encode())
+    write_json(folder / "model.json", asdict(card))
 
 
 def _holds(folder: Path, card: Card) -> bool:

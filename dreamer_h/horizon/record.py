@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from dreamer_h.files import remove_stale, replacing
+from dreamer_h.files import remove_stale, write_json
 from dreamer_h.guard import EnvironmentFault, checked_reset, checked_step
 from dreamer_h.horizon.parallel import Progress, spread
 from dreamer_h.horizon.recording import (
@@ -71,8 +71,7 @@ def _claim(plan: Plan, folder: Path) -> None:
         raise ValueError(f"{folder} holds what was not recorded here; give another --out")
     if path.exists() and (before := json.loads(path.read_text())) != plan.described():
         raise ValueError(f"{folder} holds a recording of {before}, not of {plan.described()}")
-    with replacing(path) as file:
-        file.write(json.dumps(plan.described()).encode())
+    write_json(path, plan.described())
 
 
 def _tools(plan: Plan) -> tuple[Plan, gym.Env, Policy]:

@@ -17,7 +17,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from dreamer_h.files import replacing
+from dreamer_h.files import replacing, write_json
 from dreamer_h.replay.episode import FIELDS, Episode
 from dreamer_h.types import Moment
 
@@ -155,8 +155,7 @@ def finish(folder: Path, about: dict[str, Any], seeds: Sequence[Mapping[str, Any
         "hash": hashlib.sha256("".join(e["sha256"] for e in episodes).encode()).hexdigest(),
         "episodes": episodes,
     }
-    with replacing(folder / "manifest.json") as file:
-        file.write(json.dumps(manifest, indent=1).encode())
+    write_json(folder / "manifest.json", manifest)
     return load_recording(folder)
 
 

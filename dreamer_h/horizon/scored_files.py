@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamer_h.files import replacing
+from dreamer_h.files import replacing, write_json
 from dreamer_h.horizon.score import Benchmark, Scored
 
 # rows of a results folder: which metric of the report they are
@@ -36,8 +36,7 @@ def save(folder: Path, report: dict[str, Any], scored: Scored, bench: Benchmark)
     arrays |= {"far_start": bench.far.start, "near_start": bench.near.start}
     with replacing(folder / f"{report['model']}.npz") as file:
         np.savez_compressed(file, **arrays)
-    with replacing(folder / f"{report['model']}.json") as file:
-        file.write(json.dumps(finite(report), indent=1).encode())
+    write_json(folder / f"{report['model']}.json", finite(report))
 
 
 def read_reports(folder: Path) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,5 @@
 """A level for a trained, frozen run: trained on the run's replay, judged on new episodes."""
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -15,7 +14,7 @@ import jax.random as jr
 
 from dreamer_h.config import Config
 from dreamer_h.fields import flatten
-from dreamer_h.files import replacing
+from dreamer_h.files import write_json
 from dreamer_h.horizon import crossover, offline
 from dreamer_h.horizon.crossover import Crossover
 from dreamer_h.presets import with_levels
@@ -72,8 +71,7 @@ def add_level(
         _link(path, logdir / "replay" / path.name)
     about = {"seed": seed, "crossovers": crossover.as_json(found)}
     save_level(level_path(logdir, config.levels - 1), world, config, about)
-    with replacing(logdir / "config.json") as file:
-        file.write(json.dumps(flatten(config), indent=1).encode())
+    write_json(logdir / "config.json", flatten(config))
     return found
 
 

@@ -1,6 +1,5 @@
 """The training loop: collect, learn, evaluate, save; every decision is made by counts."""
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from dreamer_h.config import Config
 from dreamer_h.fields import flatten
-from dreamer_h.files import replacing
+from dreamer_h.files import write_json
 from dreamer_h.horizon import crossover
 from dreamer_h.horizon.crossover import Crossover
 from dreamer_h.replay import storage
@@ -138,8 +137,7 @@ class Trainer:
                 age += 1
                 bar.update(self.env_step - before)
             # last of all: these say that the run is done
-            with replacing(self.logdir / "rows.json") as file:
-                file.write(json.dumps(self.rows, indent=1).encode())
+            write_json(self.logdir / "rows.json", self.rows)
             return True
         except (KeepsFailing, NotFinite):
             self.save()  # the run cannot go on, but what was learned is kept

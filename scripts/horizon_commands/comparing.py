@@ -1,11 +1,10 @@
 """How `horizon.py` compares recordings and scored simulators, and draws them."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from dreamer_h.files import replacing
+from dreamer_h.files import write_json, write_text
 from dreamer_h.horizon import coverage, overview
 from dreamer_h.horizon.compare import paired
 from dreamer_h.horizon.figures import figure, table
@@ -30,8 +29,7 @@ def run_compare(chosen: argparse.Namespace) -> None:
         for name, found in read_reports(path).items()
     }
     pairs = paired(chosen.folders, chosen.against, chosen.models)
-    with replacing(folder / "paired.json") as file:
-        file.write(json.dumps(pairs, indent=1).encode())
+    write_json(folder / "paired.json", pairs)
     shown = {k: v for k, v in reports.items() if not chosen.models or k in chosen.models}
     draw(folder, shown, "compare")
 
@@ -49,8 +47,7 @@ def run_overview(chosen: argparse.Namespace) -> None:
     tasks = {path.name: read_reports(path) for path in paths}
     text = overview.table(tasks, chosen.model, chosen.rival)
     overview.figure(tasks).savefig(chosen.folder / "overview.png")
-    with replacing(chosen.folder / "overview.md") as file:
-        file.write(text.encode())
+    write_text(chosen.folder / "overview.md", text)
     print(text)
     print(chosen.folder / "overview.png")
 
@@ -66,18 +63,15 @@ def run_cover(chosen: argparse.Namespace) -> None:
         raise ValueError("two recordings have the same name; give folders of different names")
     found = coverage.coverage(recordings)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    with replacing(chosen.out / "coverage.json") as file:
-        file.write(json.dumps(found, indent=1).encode())
+    write_json(chosen.out / "coverage.json", found)
     text = coverage.table(found)
-    with replacing(chosen.out / "coverage.md") as file:
-        file.write(text.encode())
+    write_text(chosen.out / "coverage.md", text)
     print(text)
 
 
 def draw(folder: Path, reports: dict[str, Any], name: str) -> None:
     """Writes `<name>.png` and `<name>.md` and prints the table."""
     figure(reports).savefig(folder / f"{name}.png")
-    with replacing(folder / f"{name}.md") as file:
-        file.write(table(reports).encode())
+    write_text(folder / f"{name}.md", table(reports))
     print(table(reports))
     print(f"{folder / name}.png")

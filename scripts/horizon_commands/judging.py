@@ -1,7 +1,6 @@
 """How `horizon.py` judges one simulator, or the speed of several."""
 
 import argparse
-import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 import envs
-from dreamer_h.files import replacing
+from dreamer_h.files import write_json, write_text
 from dreamer_h.horizon import level_figures, speed, transport
 from dreamer_h.horizon.counterfactual import counterfactual
 from dreamer_h.horizon.decisions import judge
@@ -107,8 +106,7 @@ def run_score(chosen: argparse.Namespace) -> None:
     found = report(name, scored, yardstick_scores(bench), bench)
     found["origin"] = origin | {"samples_seed": chosen.seed, "changed": chosen.changed}
     save(chosen.out, found, scored, bench)
-    with replacing(chosen.out / f"{name}.rows.json") as file:
-        file.write(json.dumps(rows(found, chosen.seed), indent=1).encode())
+    write_json(chosen.out / f"{name}.rows.json", rows(found, chosen.seed))
     draw(chosen.out, {name: read_reports(chosen.out)[name]}, name)
     if policies and simulator:  # last: a fault in there loses nothing of the above
         found |= judge(simulator, policies, make_physics(recording)(), bench)
@@ -148,11 +146,9 @@ def run_levels(chosen: argparse.Namespace) -> None:
     found = level_report(simulator.world, bench.far, bench.scale, recording.dt)
     found |= {"task": recording.task, "data": recording.hash, "origin": origin}
     chosen.out.mkdir(parents=True, exist_ok=True)
-    with replacing(chosen.out / f"{name}.levels.json") as file:
-        file.write(json.dumps(found, indent=1).encode())
+    write_json(chosen.out / f"{name}.levels.json", found)
     text = level_figures.table(found)
-    with replacing(chosen.out / f"{name}.levels.md") as file:
-        file.write(text.encode())
+    write_text(chosen.out / f"{name}.levels.md", text)
     title = f"{recording.task} ({recording.manifest['behaviour']}): the levels of {name}"
     level_figures.figure(found, title).savefig(chosen.out / f"{name}.levels.png")
     print(text)
@@ -186,10 +182,6 @@ def run_speed(chosen: argparse.Namespace) -> None:
             simulators[f"{name}_fast"] = replace(simulator, crossovers=(0,) * simulator.levels)
     found = speed.speeds(simulators, bench.far, recording.dt, chosen.starts)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    for path, text in (
-        ("speed.json", json.dumps(found, indent=1)),
-        ("speed.md", speed.table(found)),
-    ):
-        with replacing(chosen.out / path) as file:
-            file.write(text.encode())
-    print(text)
+    write_json(chosen.out / "speed.json", found)
+    write_text(chosen.out / "speed.md", speed.table(found))
+    print(speed.table(found))

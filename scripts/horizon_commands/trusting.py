@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 import envs
 from dreamer_h.config import Config
-from dreamer_h.files import replacing
+from dreamer_h.files import write_json, write_text
 from dreamer_h.horizon import models
 from dreamer_h.horizon.calibrate import NO_LIMIT
 from dreamer_h.horizon.decisions import LEAST, decisions, judge
@@ -45,7 +45,7 @@ def add_exploit(parser: argparse.ArgumentParser) -> None:
 def run_exploit(chosen: argparse.Namespace) -> None:
     if min(chosen.updates, chosen.every, chosen.episodes) < 1:
         raise ValueError("--updates, --every and --episodes must be at least 1")
-    config, agent, _ = load_agent(chosen.run)
+    config, agent, manifest = load_agent(chosen.run)
     if (chosen.pessimism or chosen.trust_horizon) and config.world.ensemble < 2:
         raise ValueError(
             f"{chosen.run} has no doubt to be careful about; train a run with --world.ensemble 5, "
@@ -53,8 +53,16 @@ def run_exploit(chosen: argparse.Namespace) -> None:
         )
     _, ring = load_replay(chosen.run)
     make_env = partial(envs.make, config.task, **config.environment)
-    found = {}
+    asked = {"task": config.task, "of_seed": config.seed, **manifest["checkpoint"]} | {
+        name: getattr(chosen, name) for name in ("updates", "every", "episodes", "seed")
+    }
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    path = chosen.out / "exploit.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    found = before["found"] if before.get("asked") == asked else {}
     for name, one in safeguards(config, chosen.pessimism, chosen.trust_horizon).items():
+        if name in found:
+            continue
         trusted = [NO_LIMIT] * min(config.levels, 2)
         if one.behaviour.trust_horizon:
             held_out, _ = play_held_out(agent, config, make_env, config.eval_episodes)
@@ -73,15 +81,12 @@ def run_exploit(chosen: argparse.Namespace) -> None:
         looks = mirage(snapshots, one, make_env, chosen.episodes, seed=chosen.seed)
         bar = tqdm(looks, desc=name, total=chosen.updates // chosen.every + 1, unit="look")
         found[name] = list(bar)
-    chosen.out.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"asked": asked, "found": found})  # a restart goes on after it
     title = f"{config.task}: a policy is optimised in a simulator that learns nothing more"
-    with replacing(chosen.out / "exploit.json") as file:
-        file.write(json.dumps(found, indent=1).encode())
-    with replacing(chosen.out / "exploit.rows.json") as file:
-        listed = exploit_figure.rows(found, config.task, chosen.seed)
-        file.write(json.dumps(listed, indent=1).encode())
-    with replacing(chosen.out / "exploit.md") as file:
-        file.write(exploit_figure.table(found).encode())
+    write_json(
+        chosen.out / "exploit.rows.json", exploit_figure.rows(found, config.task, chosen.seed)
+    )
+    write_text(chosen.out / "exploit.md", exploit_figure.table(found))
     exploit_figure.picture(found, title).savefig(chosen.out / "exploit.png")
     print(exploit_figure.table(found))
     print(chosen.out / "exploit.png")
@@ -127,12 +132,9 @@ def run_trust(chosen: argparse.Namespace) -> None:
         others[folder.name] = benchmark(other, {})
     found = trust_report(simulator.world, bench, others, seed=chosen.seed)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    with replacing(chosen.out / f"{name}.trust.json") as file:
-        file.write(json.dumps(found | {"origin": origin}, indent=1).encode())
-    with replacing(chosen.out / f"{name}.rows.json") as file:
-        file.write(json.dumps(rows(found, chosen.seed), indent=1).encode())
-    with replacing(chosen.out / f"{name}.trust.md") as file:
-        file.write(table(found).encode())
+    write_json(chosen.out / f"{name}.trust.json", found | {"origin": origin})
+    write_json(chosen.out / f"{name}.rows.json", rows(found, chosen.seed))
+    write_text(chosen.out / f"{name}.trust.md", table(found))
     print(table(found))
 
 
@@ -170,15 +172,13 @@ def run_rank(chosen: argparse.Namespace) -> None:
         by_age = np.repeat(np.array(steps, float)[:, None], paid.shape[1], axis=1)
         found["by_age"] = decisions(by_age, paid, bench.far.episode)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    with replacing(chosen.out / f"{name}.rank.json") as file:
-        file.write(json.dumps(found, indent=1).encode())
-    with replacing(chosen.out / f"{name}.rank.rows.json") as file:
-        listed = [
-            {"task": recording.task, "what": f"rank/{way}/{what}", "x": len(policies), **one}
-            for way in ("decisions", "by_age")
-            for what, one in found.get(way, {}).items()
-        ]
-        file.write(json.dumps(listed, indent=1).encode())
+    write_json(chosen.out / f"{name}.rank.json", found)
+    listed = [
+        {"task": recording.task, "what": f"rank/{way}/{what}", "x": len(policies), **one}
+        for way in ("decisions", "by_age")
+        for what, one in found.get(way, {}).items()
+    ]
+    write_json(chosen.out / f"{name}.rank.rows.json", listed)
     for way in ("decisions", "by_age"):
         for what, one in found.get(way, {}).items():
             if way == "decisions" or what != "error":  # the age of a policy is no return
