@@ -1,5 +1,7 @@
 """Is this still the world that was learned? Told from what was seen, after the fact."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -16,23 +18,20 @@ from dreamer_h.world.world import World
 
 Detectors = dict[str, np.ndarray]  # name -> (W, H) after so many steps; the larger, the odder
 
+SHRUNK = 0.1  # of a covariance: windows are few
+FAR = 1e6  # deviations: of what is not finite
 
-def detectors(
-    world: AnyWorld,
-    found: Doubted,
-    calibration: Calibration,
-    windows: Windows,
-    scale: Scale,
-    *,
-    seed: int,
-) -> Detectors:
-    """Of windows whose imagined paths are `found`.
 
-    residual   root mean square of the one-step errors so far, in training deviations: the plain one
-    surprise   mean nats so far of what followed, under all guesses of the ensemble; where there is
-               one
-    beyond     the largest error so far of the path from the start, as a share of its radius
-    """
+@dataclass(frozen=True)
+class Watched:
+    """W windows, each step foreseen from all that was seen before it."""
+
+    away: np.ndarray  # (W, H, O) errors, in training deviations
+    surprise: np.ndarray | None  # (W, H) nats of what followed; None without an ensemble
+
+
+def watched(world: AnyWorld, windows: Windows, scale: Scale, *, seed: int) -> Watched:
+    """Level 0 along the windows."""
     base = world.base if isinstance(world, Hierarchy) else world
     obs = np.concatenate([windows.context_obs, windows.future_obs], axis=1)
     action = np.concatenate([windows.context_action, windows.action], axis=1)
@@ -40,17 +39,46 @@ def detectors(
     told, surprise = map(np.asarray, _one_step(base, obs, action, seed))
     with np.errstate(invalid="ignore"):
         away = scale.difference(told[:, first:], windows.future_obs)
-        square = np.nan_to_num(np.square(away).mean(axis=-1), nan=np.inf)
-    count = np.arange(1, 1 + windows.horizon)
+    away = np.nan_to_num(away, nan=FAR, posinf=FAR, neginf=-FAR)
+    return Watched(away, None if base.ensemble is None else surprise[:, first:])
+
+
+def detectors(seen: Watched, usual: Watched, found: Doubted, calibration: Calibration) -> Detectors:
+    """Of windows whose imagined paths are `found`; `usual` are those of the calibration.
+
+    residual   root mean square of the one-step errors so far, in training deviations: the plain one
+    drift      how far the mean of these errors so far, each entry cut off softly at its usual size,
+               is from what it is in usual windows (Hotelling's T²): noise and contacts err to all
+               sides, another physics to one
+    surprise   mean nats so far of what followed, under all guesses of the ensemble; where there is
+               one
+    beyond     the largest error so far of the path from the start, as a share of its radius
+    """
+    count = np.arange(1, 1 + found.error.shape[1])
     steps = jnp.broadcast_to(jnp.asarray(count), found.error.shape)
     radius = np.asarray(calibration.radius(steps, jnp.asarray(found.gathered)))
-    seen = {
-        "residual": np.sqrt(np.cumsum(square, axis=1) / count),
+    told = {
+        "residual": np.sqrt(np.cumsum(np.square(seen.away).mean(axis=-1), axis=1) / count),
+        "drift": _drift(seen.away, usual.away),
         "beyond": np.maximum.accumulate(found.error / np.maximum(radius, 1e-9), axis=1),
     }
-    if base.ensemble is not None:
-        seen["surprise"] = np.cumsum(surprise[:, first:], axis=1) / count
-    return seen
+    if seen.surprise is not None:
+        told["surprise"] = np.cumsum(seen.surprise, axis=1) / count
+    return told
+
+
+def _drift(away: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """T² (W, H) of mean errors (W, H, O) among those of usual windows (V, H, O)."""
+    size = np.sqrt(np.square(usual).mean(axis=(0, 1))) + 1e-9
+    count = np.arange(1, 1 + away.shape[1])[:, None]
+    mean = lambda errors: np.cumsum(np.tanh(errors / size), axis=1) / count
+    theirs, ours = mean(usual), mean(away)
+    from_it = (theirs - theirs.mean(axis=0)).swapaxes(0, 1)  # (H, V, O)
+    spread = np.einsum("hvi,hvj->hij", from_it, from_it) / max(1, len(usual) - 1)
+    alone = spread * np.eye(spread.shape[-1])
+    spread = (1 - SHRUNK) * spread + SHRUNK * alone + 1e-12 * np.eye(spread.shape[-1])
+    far = (ours - theirs.mean(axis=0)).swapaxes(0, 1)
+    return np.einsum("hvi,hiv->vh", far, np.linalg.solve(spread, far.swapaxes(1, 2)))
 
 
 @jax.jit

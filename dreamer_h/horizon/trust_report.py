@@ -8,7 +8,7 @@ from scipy.stats import betabinom, rankdata
 
 from dreamer_h.horizon.calibrate import Doubted, calibrated, doubted
 from dreamer_h.horizon.decisions import spearman
-from dreamer_h.horizon.detectors import detectors
+from dreamer_h.horizon.detectors import detectors, watched
 from dreamer_h.horizon.error_head import fit
 from dreamer_h.horizon.score import Benchmark
 from dreamer_h.horizon.signals import signals
@@ -43,7 +43,9 @@ def trust_report(
     taught = choose(bench.recording, "train", windows.horizon, TAUGHT)
     head = fit(doubted(world, taught, scale, seed=seed + 2), seed=seed)
     own = signals(world, found, windows, scale, head, seed=seed)
-    judge = lambda found, windows: detectors(world, found, calibration, windows, scale, seed=seed)
+    watch = lambda windows: watched(world, windows, scale, seed=seed)
+    known = watch(bench.calibration)
+    judge = lambda found, windows: detectors(watch(windows), known, found, calibration)
     usual, horizons = own | judge(found, windows), bench.horizons
     count = len(bench.calibration)
     report: dict[str, Any] = {

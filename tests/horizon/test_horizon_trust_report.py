@@ -9,7 +9,7 @@ import recorded
 from dreamer_h.horizon import offline
 from dreamer_h.horizon.calibrate import Doubted, calibrated, doubted
 from dreamer_h.horizon.decisions import spearman
-from dreamer_h.horizon.detectors import detectors
+from dreamer_h.horizon.detectors import SHRUNK, Watched, detectors, watched
 from dreamer_h.horizon.error_head import fit, foreseen
 from dreamer_h.horizon.score import benchmark
 from dreamer_h.horizon.signals import signals
@@ -111,11 +111,11 @@ def test_another_world_is_told_by_what_is_seen_in_it(bench, levels):
     """The tenth of a deviation that every other observation is off is nothing that was imagined."""
     calibration = calibrated(levels, doubted(levels, bench.calibration, bench.scale))
     found = doubted(levels, bench.far, bench.scale)
-    judge = lambda windows, found: detectors(
-        levels, found, calibration, windows, bench.scale, seed=0
-    )
+    watch = lambda windows: watched(levels, windows, bench.scale, seed=0)
+    before = watch(bench.calibration)
+    judge = lambda windows, found: detectors(watch(windows), before, found, calibration)
     usual = judge(bench.far, found)
-    assert set(usual) == {"residual", "beyond", "surprise"}
+    assert set(usual) == {"residual", "drift", "beyond", "surprise"}
     off = np.where(np.arange(bench.far.horizon) % 2, 0.5, -0.5)[:, None] * bench.scale.std
     moved = replace(bench.far, future_obs=(bench.far.future_obs + off).astype(np.float32))
     other = judge(moved, doubted(levels, moved, bench.scale))
@@ -123,3 +123,29 @@ def test_another_world_is_told_by_what_is_seen_in_it(bench, levels):
         assert usual[name].shape == found.error.shape
         assert area(usual[name][:, -1], other[name][:, -1])["value"] > 0.95, name
     assert (np.diff(usual["beyond"], axis=1) >= 0).all()
+
+
+def test_errors_to_one_side_are_a_drift_and_larger_ones_are_a_residual(bench, levels):
+    calibration = calibrated(levels, doubted(levels, bench.calibration, bench.scale))
+    rng = np.random.default_rng(0)
+    sizes = np.array([0.1, 1.0, 5.0])  # of three entries
+    noise = lambda: rng.normal(size=(80, 40, 3)) * sizes
+    error = np.ones((80, 40))
+    found = Doubted(error, 0 * error, np.zeros((80, 40, 1)), np.zeros((80, 40, 1)))
+    before, after = Watched(noise(), None), noise()
+    told = lambda away: detectors(Watched(away, None), before, found, calibration)
+    usual, leaning = told(after), told(noise() + 0.8 * sizes * np.array([1.0, 0.0, 0.0]))
+    wild = told(1.5 * noise())
+    areas = lambda odd: {
+        name: area(usual[name][:, -1], odd[name][:, -1])["value"] for name in ("drift", "residual")
+    }
+    assert areas(leaning)["drift"] > 0.95 > 0.65 > areas(leaning)["residual"]
+    assert areas(wild)["residual"] > 0.95 > 0.8 > areas(wild)["drift"]
+    # by hand, after ten steps
+    size = np.sqrt(np.square(before.away).mean((0, 1)))
+    theirs, ours = (np.tanh(one[:, :10] / size).mean(1) for one in (before.away, after))
+    spread = np.cov(theirs.T)
+    spread = (1 - SHRUNK) * spread + SHRUNK * np.diag(np.diag(spread))
+    far = ours - theirs.mean(0)
+    wanted = [one @ np.linalg.inv(spread) @ one for one in far]
+    np.testing.assert_allclose(usual["drift"][:, 9], wanted, rtol=1e-6)
