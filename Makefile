@@ -13,9 +13,9 @@ setup: .venv/.done
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
 	touch $@
 
-# Trains on cartpole-swingup inside the learned simulator, then evaluates.
+# Trains manager and worker on cartpole-swingup inside the learned simulator, then evaluates.
 train: setup
-	$(BIN)/python scripts/train.py --task cartpole-swingup --preset cpu --steps 25000 --logdir runs/cartpole
+	$(BIN)/python scripts/train.py --task cartpole-swingup --preset cpu --levels 2 --steps 25000 --logdir runs/cartpole
 
 # memory in huge pages: dreamer_h/train/runtime.py says why
 test test-slow: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
