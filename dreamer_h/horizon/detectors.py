@@ -69,7 +69,7 @@ def detectors(seen: Watched, usual: Watched, found: Doubted, calibration: Calibr
 
 def _drift(away: np.ndarray, usual: np.ndarray) -> np.ndarray:
     """T² (W, H) of mean errors (W, H, O) among those of usual windows (V, H, O)."""
-    size = np.sqrt(np.square(usual).mean(axis=(0, 1))) + 1e-9
+    size = np.sqrt(np.square(usual).mean(axis=(0, 1), where=np.abs(usual) < FAR)) + 1e-9
     count = np.arange(1, 1 + away.shape[1])[:, None]
     mean = lambda errors: np.cumsum(np.tanh(errors / size), axis=1) / count
     theirs, ours = mean(usual), mean(away)

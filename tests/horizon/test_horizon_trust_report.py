@@ -9,7 +9,7 @@ import recorded
 from dreamer_h.horizon import offline
 from dreamer_h.horizon.calibrate import Doubted, calibrated, doubted
 from dreamer_h.horizon.decisions import spearman
-from dreamer_h.horizon.detectors import SHRUNK, Watched, detectors, watched
+from dreamer_h.horizon.detectors import FAR, SHRUNK, Watched, detectors, watched
 from dreamer_h.horizon.error_head import fit, foreseen
 from dreamer_h.horizon.score import benchmark
 from dreamer_h.horizon.signals import signals
@@ -141,6 +141,12 @@ def test_errors_to_one_side_are_a_drift_and_larger_ones_are_a_residual(bench, le
     }
     assert areas(leaning)["drift"] > 0.95 > 0.65 > areas(leaning)["residual"]
     assert areas(wild)["residual"] > 0.95 > 0.8 > areas(wild)["drift"]
+    # a step that could not be foreseen is an error to that side, and no unit for others
+    before.away[3, 5, 1] = FAR
+    blind = told(after)["drift"]
+    np.testing.assert_allclose(np.median(blind[:, -1] / usual["drift"][:, -1]), 1.0, atol=0.1)
+    before.away[3, 5, 1] = 0.1
+    usual = told(after)
     # by hand, after ten steps
     size = np.sqrt(np.square(before.away).mean((0, 1)))
     theirs, ours = (np.tanh(one[:, :10] / size).mean(1) for one in (before.away, after))
