@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import imageio.v3 as iio
-
 import envs
 from dreamer_h.train.attainment import attainment
 from dreamer_h.train.evaluate import play_held_out, rows, table
@@ -20,6 +18,7 @@ from dreamer_h.train.gap import promised_and_paid
 from dreamer_h.train.load import load_agent
 from dreamer_h.train.runtime import run_script, use_compilation_cache
 from dreamer_h.train.subgoal_film import film_of
+from dreamer_h.train.video import write_video
 
 
 def main(arguments: list[str]) -> int:
@@ -57,7 +56,7 @@ def main(arguments: list[str]) -> int:
     if film and episodes and episodes[0].frames is not None:
         path = (chosen.out or chosen.run) / "evaluation.mp4"
         env = make_env()
-        iio.imwrite(path, cast(Any, film_of(agent, episodes[0], env)), fps=fps)
+        write_video(path, cast(Any, film_of(agent, episodes[0], env)), fps)
         env.close()
         print(f"video: {path}", file=sys.stderr)
     return 0

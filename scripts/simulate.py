@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import imageio.v3 as iio
 import numpy as np
 
 import envs
@@ -30,6 +29,7 @@ from dreamer_h.train.openloop_figure import picture
 from dreamer_h.train.openloop_film import film
 from dreamer_h.train.runtime import run_script, use_compilation_cache
 from dreamer_h.train.seeds import Stream, derive
+from dreamer_h.train.video import write_video
 from dreamer_h.world.hierarchy import AnyWorld, Hierarchy
 
 
@@ -177,7 +177,7 @@ def main(arguments: list[str]) -> int:
     if chosen.video:
         camera = found.episode.frames
         shown = film(loop, None if camera is None else camera[: len(loop.obs)])
-        iio.imwrite(path.with_suffix(".mp4"), shown, fps=min(60, round(1 / found.dt)))
+        write_video(path.with_suffix(".mp4"), shown, min(60, round(1 / found.dt)))
         print(path.with_suffix(".mp4"))
     return 0
 

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import imageio.v3 as iio
 import tyro
 from tqdm import tqdm
 
@@ -33,6 +32,7 @@ from dreamer_h.train.lock import LogdirBusy, logdir_lock
 from dreamer_h.train.loop import NotFinite, Trainer
 from dreamer_h.train.runtime import run_script, use_compilation_cache
 from dreamer_h.train.subgoal_film import film_of
+from dreamer_h.train.video import write_video
 
 
 def parse(arguments: list[str]) -> tuple[Config, Path]:
@@ -150,7 +150,7 @@ def finish(trainer: Trainer) -> None:
         print(found.described())
     if film and episodes and episodes[0].frames is not None:
         frames = cast(Any, film_of(trainer.state.acting, episodes[0], trainer.envs[0]))
-        iio.imwrite(logdir / "video.mp4", frames, fps=fps)
+        write_video(logdir / "video.mp4", frames, fps)
         # TensorBoard holds whole pictures: a quarter of them is enough there
         trainer.logger.video(trainer.counts, "eval/video", frames[::4], fps / 4)
         print(f"video:       {logdir / 'video.mp4'}")

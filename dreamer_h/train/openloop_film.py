@@ -20,13 +20,8 @@ def film(loop: OpenLoop, camera: np.ndarray | None = None) -> np.ndarray:
     imagined and error; a coloured border is a waypoint of that level, a gray one the context.
     """
     if loop.obs.ndim == 4:
-        return even(_images(loop))
-    return even(swept(picture(loop), len(loop.obs), loop.dt, camera))
-
-
-def even(frames: np.ndarray) -> np.ndarray:
-    """Encoders want even sides."""
-    return frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
+        return _images(loop)
+    return swept(picture(loop), len(loop.obs), loop.dt, camera)
 
 
 def swept(figure: Figure, steps: int, dt: float, camera: np.ndarray | None) -> np.ndarray:

@@ -13,7 +13,7 @@ from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.nn.distributions import symexp
 from dreamer_h.train.evaluate import Episode
 from dreamer_h.train.evaluator import fields_of, names_of
-from dreamer_h.train.openloop_film import even, swept
+from dreamer_h.train.openloop_film import swept
 from dreamer_h.train.state import Agent
 from dreamer_h.world.hierarchy import Hierarchy
 
@@ -39,9 +39,9 @@ def subgoal_film(agent: Agent, episode: Episode, names: list[str], dt: float) ->
         return None
     goals = np.asarray(_decoded(agent, episode.intent))
     if episode.obs.ndim == 4:
-        return even(_beside(episode.obs, goals))
+        return _beside(episode.obs, goals)
     figure = subgoal_picture(episode, goals, names, dt, agent.behaviour.stride)
-    return even(swept(figure, len(episode.obs), dt, episode.frames))
+    return swept(figure, len(episode.obs), dt, episode.frames)
 
 
 @jax.jit
