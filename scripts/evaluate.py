@@ -51,7 +51,8 @@ def main(arguments: list[str]) -> int:
         env = make_env()
         attained = attainment(agent, env, episodes, config.behaviour.attained)
         env.close()
-        for name, value in {**{f"return/{k}": v for k, v in returns.items()}, **attained}.items():
+        promised = {f"return/{name}": values.mean() for name, values in returns.items()}
+        for name, value in {**promised, **attained}.items():
             print(f"{name:28}{value:9.3f}")
     if film and episodes and episodes[0].frames is not None:
         path = (chosen.out or chosen.run) / "evaluation.mp4"

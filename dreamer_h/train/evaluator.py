@@ -14,7 +14,7 @@ from dreamer_h.replay.ring import Ring
 from dreamer_h.simulated.calibration import Calibration
 from dreamer_h.train import fidelity
 from dreamer_h.train.attainment import attainment
-from dreamer_h.train.evaluate import Episode, play, rows
+from dreamer_h.train.evaluate import Episode, interval, play, rows
 from dreamer_h.train.gap import LENGTH, promised_and_paid
 from dreamer_h.train.logger import Counts, Logger
 from dreamer_h.train.openloop import CONTEXT, open_loop
@@ -56,15 +56,19 @@ class Evaluator:
         found = rows(episodes, task=config.task, seed=config.seed, env_step=counts.env_step)
         scalars = {f"eval/{row['what']}": row["value"] for row in found}
         returns = promised_and_paid(agent, episodes, config.behaviour.horizon)
-        promised = {f"return_{name}": value for name, value in returns.items()}
+        promised = {f"return_{name}": interval(values) for name, values in returns.items()}
         attained = attainment(agent, self.envs[0], episodes, config.behaviour.attained)
-        scalars |= {f"eval/{name}": value for name, value in (promised | attained).items()}
+        scalars |= {f"eval/{name}": value for name, (value, _, _) in promised.items()}
+        scalars |= {f"eval/{name}": value for name, value in attained.items()}
         if found:
-            units = dict.fromkeys(promised, f"discounted return of {LENGTH} agent steps")
+            unit = f"discounted return of {LENGTH} agent steps"
             found += [
-                found[0]
-                | {"what": k, "value": v, "lo": None, "hi": None, "unit": units.get(k, "share")}
-                for k, v in (promised | attained).items()
+                found[0] | {"what": name, "value": value, "lo": low, "hi": high, "unit": unit}
+                for name, (value, low, high) in promised.items()
+            ]
+            found += [
+                found[0] | {"what": name, "value": value, "lo": None, "hi": None, "unit": "share"}
+                for name, value in attained.items()
             ]
         if len(ring.obs_shape) == 1:  # deviations of pixels say little
             curves = fidelity.measure(agent.world, episodes, ring.finished(), self.fields)

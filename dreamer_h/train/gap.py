@@ -66,14 +66,17 @@ def _discounts(horizon):
     return (1.0 - 1.0 / horizon) ** jnp.arange(LENGTH)
 
 
-def promised_and_paid(agent: Agent, episodes: list[Episode], horizon: float) -> dict[str, float]:
-    """Mean discounted return of LENGTH agent steps of the sampled policy from the same states of
-    the sampled episodes: `imagined` in level 0, `real`, and, of a `manager`, by its jumps.
+def promised_and_paid(
+    agent: Agent, episodes: list[Episode], horizon: float
+) -> dict[str, Float[np.ndarray, " E"]]:
+    """Discounted return of LENGTH agent steps of the sampled policy from the same states of each
+    sampled episode, the mean of its starts: `imagined` in level 0, `real`, and, of a `manager`, by
+    its jumps.
 
-    Where an episode ends earlier, so do all sums. `horizon` (agent steps) is the discount's. Empty
-    if no episode reaches the first start.
+    Where an episode ends earlier, so do all sums. `horizon` (agent steps) is the discount's. An
+    episode that does not reach the first start is left out; empty if none does.
     """
-    found: dict[str, list[np.ndarray]] = {}
+    found: dict[str, list[float]] = {}
     for number, episode in enumerate(e for e in episodes if e.sampled):
         starts = [start for start in STARTS if start < len(episode.action)]
         if not starts:
@@ -87,5 +90,5 @@ def promised_and_paid(agent: Agent, episodes: list[Episode], horizon: float) -> 
         discounts = np.asarray(_discounts(horizon))
         real = np.array([rewards @ discounts[: len(rewards)] for rewards in paid])
         for name, values in {**promised, "real": real}.items():
-            found.setdefault(name, []).append(np.asarray(values))
-    return {name: float(np.concatenate(values).mean()) for name, values in found.items()}
+            found.setdefault(name, []).append(float(np.asarray(values).mean()))
+    return {name: np.array(values) for name, values in found.items()}

@@ -21,7 +21,9 @@ def test_both_returns_are_of_the_same_steps_with_the_same_discounts(monkeypatch,
         return {"imagined": np.array([0.9 ** np.arange(n) @ np.ones(n) for n in lengths])}
 
     monkeypatch.setattr(gap, "_promised", one_a_step)
-    found = gap.promised_and_paid(ANYONE, [lasting(steps), lasting(steps, sampled=False)], 10.0)
+    episodes = [lasting(steps), lasting(steps, sampled=False), lasting(16), lasting(steps)]
+    found = gap.promised_and_paid(ANYONE, episodes, 10.0)
+    assert found["real"].shape == (2,)  # of the two that are sampled and reach a start
     assert found["real"] == pytest.approx(2 * found["imagined"])
 
 
