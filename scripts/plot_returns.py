@@ -175,7 +175,10 @@ def draw_gap(runs: dict[str, dict[str, Runs]]) -> Figure | None:
         for what, label, color in PROMISED:
             seeds = found[what]
             steps = common_steps(seeds)
-            mean = [np.mean([points[x].value for points in seeds.values()]) for x in steps]
+            of = [over_seeds([points[x] for points in seeds.values()]) for x in steps]
+            mean, low, high = zip(*of, strict=True)
+            if len(seeds) == 1:  # of several the lines of each say more
+                axis.fill_between(steps, low, high, color=color, alpha=0.16, linewidth=0)
             for points in seeds.values():
                 thin = {"color": color, "linewidth": 0.7, "alpha": 0.45}
                 axis.plot(sorted(points), [points[x].value for x in sorted(points)], **thin)
