@@ -176,8 +176,9 @@ class BehaviourConfig:
     """Whether a manager counts on where a segment leads only as often as the worker gets there, and
     else on what the place is worth where it began."""
     attained: float = 0.3
-    """Distance at which a subgoal counts as reached: in deviations of the observation, or, for
-    pixels, as a share of the code."""
+    """Least distance at which a subgoal counts as reached: in deviations of the observation, or,
+    for pixels, as a share of the code. It is farther where level 1's own subgoals are farther off
+    in one of ten replayed segments."""
     prior_nats: float = 4.0
     """Nats that a manager's choices may be away from what replayed segments did."""
     prior_weight: float = 0.01

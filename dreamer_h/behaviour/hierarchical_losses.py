@@ -14,14 +14,21 @@ from dreamer_h.behaviour.attitude import Attitude
 from dreamer_h.behaviour.goals import practised, waypoints_of
 from dreamer_h.behaviour.hierarchical import ManagerWorker, anchors_of
 from dreamer_h.behaviour.lesson import Lesson
-from dreamer_h.behaviour.manager import Manager, Plan, choice_of, manager_losses, plan
+from dreamer_h.behaviour.manager import (
+    Manager,
+    Plan,
+    choice_of,
+    manager_losses,
+    misjudged,
+    plan,
+)
 from dreamer_h.behaviour.paths import Beginnings, Paths
 from dreamer_h.behaviour.returns import lambda_return
 from dreamer_h.behaviour.subgoal import between, spread_of
 from dreamer_h.behaviour.worker import Attempt, Post, Segment, attempt
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.nn import fsq
-from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, Statistics
+from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, RunningQuantile, Statistics
 from dreamer_h.types import Pursuits, Sequence, Stack, merged
 from dreamer_h.world.heads import Head
 from dreamer_h.world.hierarchy import Hierarchy
@@ -33,17 +40,25 @@ Losses = dict[str, Float[Array, "..."]]
 Metrics = dict[str, Float[Array, ""]]
 
 
+PRECISE = 0.9  # share of segments that end within level 1's precision
+
+
 class HierarchyStatistics(eqx.Module):
     """What manager and worker keep an eye on."""
 
     manager: Statistics  # its weight is that of the prior; what it holds is minus the nats away
     worker: Statistics
+    precision: RunningQuantile  # of level 1's subgoals, in their distance
 
     @classmethod
     def init(cls, config: BehaviourConfig) -> "HierarchyStatistics":
         held = EntropyWeight.init(config.prior_weight, -config.prior_nats, config.prior_rate)
         own = EntropyWeight.init(config.entropy, config.entropy_target, config.entropy_rate)
-        return cls(Statistics(ReturnScale.init(), held), Statistics(ReturnScale.init(), own))
+        return cls(
+            Statistics(ReturnScale.init(), held),
+            Statistics(ReturnScale.init(), own),
+            RunningQuantile.init(PRECISE),
+        )
 
 
 class Replayed(eqx.Module):
@@ -103,7 +118,7 @@ def hierarchical_losses(
     """
     batch, seen = lesson.batch, cast(Stack, lesson.dreamt)
     manager, (slow_manager, slow_worker) = behaviour.manager, slow_critics
-    begin_key, plan_key, goal_key, way_key, segment_key, end_key = jr.split(key, 6)
+    begin_key, plan_key, goal_key, way_key, segment_key, end_key, known_key = jr.split(key, 7)
     replayed = Replayed.of(dream, batch, seen)
     begun = Beginnings.all_of(replayed.post, replayed.real)
     if paths is not None:
@@ -132,6 +147,11 @@ def hierarchical_losses(
     real = jnp.concatenate([begun.real, relied])
     own = jnp.concatenate([own, jnp.ones_like(relied)])
     spread = None if seen.ground.obs is None else spread_of(merged(seen.ground.obs))
+    off = misjudged(
+        dream, replayed.post.standing, replayed.did, replayed.reached, spread, key=known_key
+    )
+    precision = statistics.precision.update(stop(off), replayed.known)
+    metrics["precision"] = precision.value
     worked, of_worker, shown, tried = _worked(
         dream, behaviour, slow_worker, statistics.worker, segment, real, spread, lesson.attitude,
         config, segment_key,
@@ -147,8 +167,9 @@ def hierarchical_losses(
         paths = paths.after(last, discount, whole, config.horizon, key=end_key)
 
     losses["reliability"], wrong, often = _reliability(
-        dream, manager, segment, tried, real, lesson.pursuits, spread, config
-    )
+        dream, manager, segment, tried, real, lesson.pursuits, spread,
+        jnp.maximum(config.attained, precision.value),
+    )  # fmt: skip
     metrics |= wrong
     shown |= often
     shown["progress"] = (tried.before - tried.after).mean()
@@ -156,7 +177,7 @@ def hierarchical_losses(
         {f"manager/{k}": v for k, v in first.items()}
         | {f"worker/{k}": v for k, v in second.items()}
     )
-    learned = HierarchyStatistics(of_manager, of_worker)
+    learned = HierarchyStatistics(of_manager, of_worker, precision)
     return both(losses, worked), learned, paths, both(metrics, shown)
 
 
@@ -222,11 +243,11 @@ def _reliability(
     real: Bool[Array, " B"],
     pursuits: Pursuits | None,
     spread: Float[Array, " O"] | None,
-    config: BehaviourConfig,
+    within: Float[Array, ""],
 ) -> tuple[Float[Array, " B_P"], Metrics, Metrics]:
-    """What is told of subgoals, held to whether they were reached: in the simulator and, of
-    `pursuits`, in reality; how wrong it is, and how often they were."""
-    attained = (tried.after < config.attained).astype(jnp.float32)
+    """What is told of subgoals, held to whether they were reached, `within` which distance: in the
+    simulator and, of `pursuits`, in reality; how wrong it is, and how often they were."""
+    attained = (tried.after < within).astype(jnp.float32)
     told = manager.reliability(cast(Array, segment.post.standing.obs), segment.goal)
     loss = jnp.where(real, told.loss(attained), 0.0)
     wrong = {"brier": jnp.square(told.mean - attained).mean()}
@@ -234,7 +255,7 @@ def _reliability(
     if pursuits is None:
         return loss, wrong, often
     away = between(dream, pursuits.reached, pursuits.goal, spread)
-    attained = (away < config.attained).astype(jnp.float32)
+    attained = (away < within).astype(jnp.float32)
     told = manager.reliability(pursuits.start, pursuits.goal)
     some = jnp.maximum(pursuits.real.sum(), 1)
     of_real = lambda values: jnp.where(pursuits.real, values, 0.0)

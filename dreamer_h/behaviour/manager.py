@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from dreamer_h.behaviour.actor_critic import value_loss
 from dreamer_h.behaviour.attitude import INDIFFERENT, Attitude
 from dreamer_h.behaviour.returns import lambda_return, survival
-from dreamer_h.behaviour.subgoal import subgoal
+from dreamer_h.behaviour.subgoal import between, subgoal
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.nn.distributions import Bernoulli, OneHot, TwoHot
 from dreamer_h.nn.fsq import LEVELS
@@ -87,6 +87,22 @@ def proposed(
 def decided(jump: Jump, standing: Latent, choice: Float[Array, "*B M C"]) -> Float[Array, "*B U"]:
     """What a level knows of the actions that a macro-action stands for; leading axes are free."""
     return jump.macro.decode(macro_of(choice), cast(Array, standing.obs))
+
+
+def misjudged(
+    world: Hierarchy,
+    standing: Latent,
+    did: Float[Array, "B M C"],
+    reached: Float[Array, "B V"],
+    spread: Float[Array, " O"] | None,
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, " B"]:
+    """How far segments ended from the subgoals that level 1 makes of what was done in them: nobody
+    can be asked to get nearer than that."""
+    foresee = lambda *inputs, key: proposed(world.jumps[0], *inputs, key=key)[1]
+    outlook = jax.vmap(foresee)(standing, did, key=jr.split(key, len(did)))
+    return between(world, reached, subgoal(outlook), spread)
 
 
 class Plan(eqx.Module):

@@ -69,6 +69,25 @@ class EntropyWeight(eqx.Module):
         return jnp.exp(self.log)
 
 
+class RunningQuantile(eqx.Module):
+    """Exponential average of a quantile; zero at first."""
+
+    value: Float[Array, ""]
+    share: float = eqx.field(static=True)  # of the values that are below
+    rate: float = eqx.field(static=True)
+
+    @classmethod
+    def init(cls, share: float, rate: float = 0.01) -> "RunningQuantile":
+        return cls(jnp.zeros((), jnp.float32), share, rate)
+
+    def update(self, values: Float[Array, "..."], real: Bool[Array, "..."]) -> "RunningQuantile":
+        """Counts the values that are `real`; where none is, keeps what was known."""
+        found = jnp.nanquantile(jnp.where(real, values, jnp.nan), self.share)
+        found = jnp.where(jnp.isnan(found), self.value, found)
+        value = (1.0 - self.rate) * self.value + self.rate * found
+        return RunningQuantile(value, self.share, self.rate)
+
+
 class Statistics(eqx.Module):
     """What learning keeps an eye on beside its parameters."""
 

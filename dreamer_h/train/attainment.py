@@ -5,6 +5,8 @@ simulator from the same states; and oracle goals, where the episode really went,
 What fails with oracle goals is the worker; what fails only with the manager's are the goals.
 """
 
+from typing import cast
+
 import gymnasium as gym
 import jax
 import jax.numpy as jnp
@@ -12,9 +14,11 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
-from dreamer_h.behaviour.hierarchical import ManagerWorker, anchors_of
+from dreamer_h.behaviour.hierarchical import ManagerWorker
+from dreamer_h.behaviour.hierarchical_losses import PRECISE, Replayed
+from dreamer_h.behaviour.manager import misjudged
 from dreamer_h.behaviour.subgoal import distance, spread_of
-from dreamer_h.behaviour.worker import Post, Segment, attempt
+from dreamer_h.behaviour.worker import Segment, attempt
 from dreamer_h.train.evaluate import Episode
 from dreamer_h.train.oracle import really_tried
 from dreamer_h.train.state import Agent
@@ -30,9 +34,10 @@ def attainment(
 ) -> dict[str, float]:
     """Shares of segments whose subgoal was reached, and how well that was foretold.
 
-    `attained` is the distance that counts as reached, as `behaviour.attained`. `env` is of the
-    episodes' task, and left anywhere. Empty without a manager, or without a whole segment of a
-    sampled episode; without `oracle_real` where the task cannot be put back.
+    `attained` is the least distance that counts as reached, as `behaviour.attained`; `within` which
+    it is, is told. `env` is of the episodes' task, and left anywhere. Empty without a manager, or
+    without a whole segment of a sampled episode; without `oracle_real` where the task cannot be put
+    back.
     """
     behaviour = agent.behaviour
     if not isinstance(behaviour, ManagerWorker):
@@ -56,9 +61,11 @@ def attainment(
         return {}
     arrays = {name: np.concatenate(values) for name, values in found.items()}
     told = arrays.pop("reliability")
-    reached = {name: values < attained for name, values in arrays.items()}
+    within = max(attained, float(np.quantile(arrays.pop("misjudged"), PRECISE)))
+    reached = {name: values < within for name, values in arrays.items()}
     scalars = {f"attained/{name}": float(values.mean()) for name, values in reached.items()}
     return scalars | {
+        "attained/within": within,
         "attained/foretold": float(told.mean()),
         "attained/brier": brier(told, reached["real"]),
         "attained/calibration_error": calibration_error(told, reached["real"]),
@@ -73,27 +80,29 @@ def _tried(
     world, behaviour = agent.world, agent.behaviour
     assert isinstance(world, Hierarchy) and isinstance(behaviour, ManagerWorker)
     manager, worker, stride = behaviour.manager, behaviour.worker, behaviour.stride
-    start_key, own_key, oracle_key = jr.split(key, 3)
+    start_key, own_key, oracle_key, known_key = jr.split(key, 4)
     seen = world.start(sequence, key=start_key)
     spread = None if seen.ground.obs is None else spread_of(seen.ground.obs)
-    at = lambda tree, places: jax.tree.map(lambda leaf: leaf[places], tree)
-    end = at(seen.ground, slice(stride, None, stride))
-    standing = at(seen.above[0], slice(1, None, stride))
-    post = Post.seen(at(seen.ground, slice(0, -1, stride)), standing)
+    end = jax.tree.map(lambda leaf: leaf[stride::stride], seen.ground)
+    of_one = jax.tree.map(lambda leaf: leaf[None], (sequence, seen))
+    segments = Replayed.of(world, *of_one)
+    standing = segments.post.standing
 
     def after(goal, key):
         _, tried = attempt(
-            world, worker, manager, Segment(post, goal), spread,
+            world, worker, manager, Segment(segments.post, goal), spread,
             goal_weight=jnp.float32(0.0), gradient="reinforce", lambda_=1.0, key=key,
         )  # fmt: skip
         return tried.after
 
-    oracle = anchors_of(seen)[stride::stride]
     return {
         "real": distance(world, end, goals, spread),
         "simulated": after(goals, own_key),
-        "oracle_simulated": after(oracle, oracle_key),
-        "reliability": manager.reliability(standing.obs, goals).mean,
+        "oracle_simulated": after(segments.reached, oracle_key),
+        "misjudged": misjudged(
+            world, standing, segments.did, segments.reached, spread, key=known_key
+        ),
+        "reliability": manager.reliability(cast(Array, standing.obs), goals).mean,
     }
 
 

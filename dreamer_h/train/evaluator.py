@@ -67,7 +67,9 @@ class Evaluator:
                 for name, (value, low, high) in promised.items()
             ]
             found += [
-                found[0] | {"what": name, "value": value, "lo": None, "hi": None, "unit": "share"}
+                found[0]
+                | {"what": name, "value": value, "lo": None, "hi": None}
+                | {"unit": "distance" if name == "attained/within" else "share"}
                 for name, value in attained.items()
             ]
         if len(ring.obs_shape) == 1:  # deviations of pixels say little

@@ -21,7 +21,7 @@ from dreamer_h.behaviour.hierarchical_losses import (
 )
 from dreamer_h.behaviour.inside import followed
 from dreamer_h.behaviour.lesson import Lesson
-from dreamer_h.behaviour.manager import choice_of, macro_of, plan, proposed
+from dreamer_h.behaviour.manager import choice_of, macro_of, misjudged, plan, proposed
 from dreamer_h.behaviour.paths import Paths
 from dreamer_h.behaviour.subgoal import aimed, distance, spread_of, subgoal
 from dreamer_h.behaviour.worker import Post, Segment, attempt
@@ -294,28 +294,43 @@ def test_paths_of_segments_go_on_where_the_worker_ended(model, seen):
     batch = tiny.batch(size=B, steps=T)
 
     @jax.jit
-    def learn(paths, key):
+    def learn(paths, key, statistics):
         found, _, paths, metrics = hierarchical_losses(
-            world, behaviour, behaviour.critics, HierarchyStatistics.init(config), paths,
+            world, behaviour, behaviour.critics, statistics, paths,
             Lesson(batch, seen.ground, seen), config, key=key,
         )  # fmt: skip
         return found, paths, metrics
 
-    nothing = world.initial()
+    nothing, usual = world.initial(), HierarchyStatistics.init(config)
     nowhere = Post.seen(nothing.ground, nothing.above[0])
-    found, first, _ = learn(Paths.init(nowhere, 5), jr.key(0))
+    found, first, _ = learn(Paths.init(nowhere, 5), jr.key(0), usual)
     assert found["worker/value"].shape == (K, 7) and found["manager/value"].shape[1] == 5
     assert found["manager/prior"].shape == (B * T // K,)  # of all that was replayed
     assert not first.over.any()
     replayed = Replayed.of(world, batch, seen)
     begun = first.begun(replayed.post, replayed.real, 0.0, key=jr.key(2))
     chex.assert_trees_all_equal(begun.state, first.state)
-    _, second, metrics = learn(first, jr.key(1))
+    _, second, metrics = learn(first, jr.key(1), usual)
     assert all(np.isfinite(value) for value in metrics.values())
     assert np.all(np.any(second.state.ground.deter != first.state.ground.deter, axis=-1))
     # where level 1 stands is the anchor that level 0 arrived at
     size = world.base.level.groups * world.base.level.classes
     np.testing.assert_allclose(second.state.standing.obs[:, size:], second.state.ground.obs, 1e-5)
+    # where level 1 is never right, nobody is late
+    vague = eqx.tree_at(lambda s: s.precision.value, usual, jnp.float32(1e9))
+    _, _, lenient = learn(first, jr.key(1), vague)
+    assert metrics["worker/attained"] < lenient["worker/attained"] == 1.0
+
+
+def test_level_1_is_held_to_where_the_same_actions_really_led(model, seen):
+    world, _ = model
+    standing, did = standing_of(seen), choice_of(jnp.zeros((B, 8), jnp.int32))
+    spread = jnp.full(tiny.OBS, 2.0)
+    off = lambda reached: misjudged(world, standing, did, reached, spread, key=jr.key(3))
+    leap = lambda *inputs, key: proposed(world.jumps[0], *inputs, key=key)[1]
+    goal = subgoal(jax.vmap(leap)(standing, did, key=jr.split(jr.key(3), B)))
+    np.testing.assert_allclose(off(goal), 0.0, atol=2e-4)
+    np.testing.assert_allclose(off(goal + 3.0), 1.5, rtol=1e-4)
 
 
 def test_a_new_subgoal_comes_once_a_segment_counted_from_the_start(model, seen):

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 
-from dreamer_h.nn.statistics import EntropyWeight, ReturnScale
+from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, RunningQuantile
 
 
 def test_the_return_scale_averages_percentiles_without_correcting_its_start(normal):
@@ -56,3 +56,16 @@ def test_a_tuned_weight_rises_below_the_target_and_falls_above():
 def test_a_weight_without_a_rate_stays():
     first = EntropyWeight.init(0.01, 2.0, 0.0)
     assert float(first.update(jnp.asarray([100.0])).weight) == float(first.weight)
+
+
+def test_a_running_quantile_counts_what_is_real(normal):
+    values, real = normal(40, scale=3.0), jnp.arange(40) < 20
+    first = RunningQuantile.init(0.9, 0.25)
+    found = first.update(jnp.where(real, values, 1e6), real)
+    wanted = 0.25 * oracles.percentile(values[:20], 90)
+    np.testing.assert_allclose(found.value, wanted, rtol=1e-4)
+    again = found.update(values + 1.0, jnp.ones(40, bool))
+    wanted = 0.75 * wanted + 0.25 * (oracles.percentile(values, 90) + 1.0)
+    np.testing.assert_allclose(again.value, wanted, rtol=1e-4)
+    # a batch of nothing but ends teaches nothing, and is not NaN
+    assert float(again.update(values, jnp.zeros(40, bool)).value) == float(again.value)
