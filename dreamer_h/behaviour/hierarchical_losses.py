@@ -151,10 +151,11 @@ def hierarchical_losses(
         dream, replayed.post.standing, replayed.did, replayed.reached, spread, key=known_key
     )
     precision = statistics.precision.update(stop(off), replayed.known)
-    metrics["precision"] = precision.value
+    within = jnp.maximum(config.attained, precision.value)
+    metrics["within"] = within
     worked, of_worker, shown, tried = _worked(
-        dream, behaviour, slow_worker, statistics.worker, segment, real, spread, lesson.attitude,
-        config, segment_key,
+        dream, behaviour, slow_worker, statistics.worker, segment, real, spread, within,
+        lesson.attitude, config, segment_key,
     )  # fmt: skip
     # what the manager's own subgoals came to, with level 0's rewards
     features = segment.post.standing.features
@@ -167,9 +168,8 @@ def hierarchical_losses(
         paths = paths.after(last, discount, whole, config.horizon, key=end_key)
 
     losses["reliability"], wrong, often = _reliability(
-        dream, manager, segment, tried, real, lesson.pursuits, spread,
-        jnp.maximum(config.attained, precision.value),
-    )  # fmt: skip
+        dream, manager, segment, tried, real, lesson.pursuits, spread, within
+    )
     metrics |= wrong
     shown |= often
     shown["progress"] = (tried.before - tried.after).mean()
@@ -213,6 +213,7 @@ def _worked(
     segment: Segment,
     real: Bool[Array, " B"],
     spread: Float[Array, " O"] | None,
+    within: Float[Array, ""],
     attitude: Attitude,
     config: BehaviourConfig,
     key: PRNGKeyArray,
@@ -221,7 +222,7 @@ def _worked(
     scale, weight = statistics.return_scale, statistics.entropy_weight
     rollout, tried = attempt(
         dream, behaviour.worker, behaviour.manager, segment, spread,
-        goal_weight=config.goal_scale * scale.scale, gradient=config.gradient,
+        goal_weight=config.goal_scale * scale.scale, within=within, gradient=config.gradient,
         lambda_=config.lambda_, attitude=attitude, key=key,
     )  # fmt: skip
     scale = scale.update(stop(rollout.returns), real)

@@ -61,6 +61,7 @@ def attempt(
     spread: Float[Array, " O"] | None,
     *,
     goal_weight: Float[Array, ""],
+    within: Float[Array, ""],
     gradient: Literal["reinforce", "dynamics"],
     lambda_: float,
     attitude: Attitude = INDIFFERENT,
@@ -68,9 +69,10 @@ def attempt(
 ) -> tuple[Rollout, Attempt]:
     """Follows the worker in level 0 for one segment from every start (B, ...), and scores it.
 
-    The return is the task's reward, `goal_weight` times the progress to the subgoal, and, at the
-    segment's end, the worker's own value under what the manager would ask for next: the manager's
-    value knows nothing finer than a jump, and moves as much by its draws as by eight actions.
+    The return is the task's reward, `goal_weight` times the progress to the subgoal until it is
+    `within` that distance, where it counts as reached, and, at the segment's end, the worker's own
+    value under what the manager would ask for next: the manager's value knows nothing finer than a
+    jump, and moves as much by its draws as by eight actions.
     Gradients, and an end where level 0 is not relied upon any more, as in `actor_critic.imagine`.
     """
     world, manager, segment, critic = stop((world, manager, segment, worker.critic))
@@ -96,7 +98,8 @@ def attempt(
     goal = jnp.broadcast_to(segment.goal, (stride, *segment.goal.shape))
     away = distance(world, path, goal, spread)
     first = distance(world, segment.post.ground, segment.goal, spread)
-    progress = jnp.concatenate([first[None], away[:-1]]) - away
+    lacking = jnp.maximum(jnp.concatenate([first[None], away]) - within, 0.0)
+    progress = lacking[:-1] - lacking[1:]
 
     stood = _stood_after(world, segment.post.standing, action, last, end_key)
     asked = jax.vmap(lambda standing, key: _asked(world, manager, standing, key))(

@@ -91,7 +91,8 @@ def _tried(
     def after(goal, key):
         _, tried = attempt(
             world, worker, manager, Segment(segments.post, goal), spread,
-            goal_weight=jnp.float32(0.0), gradient="reinforce", lambda_=1.0, key=key,
+            goal_weight=jnp.float32(0.0), within=jnp.float32(0.0), gradient="reinforce",
+            lambda_=1.0, key=key,
         )  # fmt: skip
         return tried.after
 

@@ -109,8 +109,8 @@ def test_a_worker_bootstraps_at_the_last_step_that_is_relied_upon(model, post):
     run = jax.jit(
         lambda attitude: attempt(
             world, behaviour.worker, behaviour.manager, segment, spread,
-            goal_weight=jnp.float32(0.0), gradient="reinforce", lambda_=LAMBDA, attitude=attitude,
-            key=jr.key(3),
+            goal_weight=jnp.float32(0.0), within=jnp.float32(0.0), gradient="reinforce",
+            lambda_=LAMBDA, attitude=attitude, key=jr.key(3),
         )
     )  # fmt: skip
     plain, tried = run(INDIFFERENT)

@@ -127,9 +127,11 @@ def test_the_workers_return_ends_in_its_own_value_under_the_next_subgoal(model, 
     ground = jax.tree.map(lambda leaf: leaf[:, 0], seen.ground)
     segment = Segment(Post.seen(ground, standing_of(seen)), standing_of(seen).obs[::-1])
     spread = spread_of(seen.ground.obs.reshape(-1, tiny.OBS))
-    run = lambda manager, worker, lambda_, weight: attempt(
+    near = jnp.float32(0.0)
+    run = lambda manager, worker, lambda_, weight, within=near: attempt(
         world, worker, manager, segment, spread,
-        goal_weight=jnp.float32(weight), gradient="reinforce", lambda_=lambda_, key=jr.key(3),
+        goal_weight=jnp.float32(weight), within=within, gradient="reinforce", lambda_=lambda_,
+        key=jr.key(3),
     )  # fmt: skip
     run = jax.jit(run, static_argnums=2)
     rollout, tried = run(manager, worker, 1.0, weight)
@@ -147,6 +149,18 @@ def test_the_workers_return_ends_in_its_own_value_under_the_next_subgoal(model, 
     gained += [np.float64(rollout.returns[1, :1]) - paid[1, :1] - discount[1, :1] * end]
     progress = np.float64(tried.before - tried.after)
     np.testing.assert_allclose(gained[0][:1] + gained[1], weight * progress[:1], atol=2e-3)
+    # which ends where the subgoal counts as reached
+    within = jnp.max(jnp.concatenate([tried.before, tried.after])) + 0.1
+    there, _ = run(manager, worker, 1.0, weight, within)
+    nothing, _ = run(manager, worker, 1.0, 0.0)
+    np.testing.assert_allclose(there.returns[1], nothing.returns[1], rtol=1e-5)
+    within = 0.5 * (tried.before[0] + tried.after[0])
+    half, _ = run(manager, worker, 1.0, weight, within)
+    gain = lambda rollout: rollout.returns[0] - discount[0] * rollout.returns[1]
+    lacking = lambda away: np.maximum(away - np.float64(within), 0.0)
+    gained = gain(half)[0] + half.returns[1, 0] - gain(nothing)[0] - nothing.returns[1, 0]
+    progress = lacking(tried.before[0]) - lacking(tried.after[0])
+    np.testing.assert_allclose(gained, weight * progress, atol=2e-3)
     # with lambda 0 each step bootstraps at once, and the last of both is the same
     flat, _ = run(manager, worker, 0.0, weight)
     np.testing.assert_allclose(flat.returns[-1], rollout.returns[-1], rtol=1e-5)
