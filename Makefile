@@ -20,11 +20,12 @@ train: setup
 # memory in huge pages: dreamer_h/train/runtime.py says why
 test test-slow: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
+# a worker that dies ends the tests: xdist 3.8 waits for ever for the one that replaces it (loadfile)
 test: setup
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 2 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
+	$(BIN)/python -m pytest -q -n 2 --max-worker-restart 0 --dist loadfile -m slow
 
 # Agents of other libraries have an environment of their own: Stable-Baselines3 brings torch, found
 # by pip alone; gymnax asks for an older Gymnasium and works with ours, so it comes without asking.

@@ -1,4 +1,5 @@
 import fcntl
+import gc
 import os
 import random
 import runpy
@@ -9,6 +10,7 @@ from pathlib import Path
 # before jax is imported: the suite compiles much and runs what it compiled for moments only
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -47,6 +49,17 @@ def compilation_cache(session_folder):
         if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
             patch.setenv("JAX_COMPILATION_CACHE_DIR", str(session_folder / "xla"))
         yield use_compilation_cache()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled():
+    """Frees what a file compiled: each program holds memory maps, and Linux allows 65530 of them.
+
+    Past that XLA ends the process with a segmentation fault.
+    """
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture
