@@ -1,5 +1,6 @@
 """The training loop: collect, learn, evaluate, save; every decision is made by counts."""
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -111,7 +112,11 @@ class Trainer:
     def run(self, interrupt: Interrupt) -> bool:
         """Trains to the budget; True if it got there, False if it was interrupted (and saved)."""
         config = self.config
-        bar = tqdm(total=config.steps, initial=self.env_step, unit="env step", smoothing=0.05)
+        often = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log keeps every state of the bar
+        bar = tqdm(
+            total=config.steps, initial=self.env_step, unit="env step", smoothing=0.05,
+            mininterval=often,
+        )  # fmt: skip
         agent, age = self._acting_agent(), 0
         # None on a fresh start: what is due at step 0 is due
         before = self.env_step if self.restored else -1
