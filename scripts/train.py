@@ -64,7 +64,8 @@ def parse(arguments: list[str]) -> tuple[Config, Path]:
         f"--recipe {{{','.join(RECIPES)}}}, --logdir FOLDER (default runs/<task>-<seed>). "
         "With --levels 2 the replay's windows hold four jumps, unless --replay.length is given. "
         "--pessimism and --trust-horizon are those of --behaviour; --explore seeks what the "
-        "simulator does not know for the whole run, and no reward.",
+        "simulator does not know for the whole run, and no reward. A run that is in its logdir "
+        "already goes on where it stands, to more --steps too.",
         config=(tyro.conf.FlagConversionOff, tyro.conf.ConsolidateSubcommandArgs),
     )
     if chosen.explore:
@@ -117,7 +118,7 @@ def run_addition(arguments: list[str]) -> int:
 
 
 def check_logdir(config: Config, logdir: Path) -> None:
-    """Raises ValueError if the logdir is another config's."""
+    """Raises ValueError if the logdir is another config's; a run may go on to more steps."""
     path = logdir / "config.json"
     if (logdir / BELOW).exists():
         raise ValueError(
@@ -126,6 +127,8 @@ def check_logdir(config: Config, logdir: Path) -> None:
         )
     if path.exists():
         before, now = json.loads(path.read_text()), flatten(config)
+        if now["steps"] > before.get("steps", 0):
+            before["steps"] = now["steps"]
         differ = [
             f"--{name}: {before.get(name, 'absent')} there, {now.get(name, 'absent')} now"
             for name in sorted(before.keys() | now.keys())

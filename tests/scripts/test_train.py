@@ -102,6 +102,17 @@ def test_a_finished_run_stays_as_it_is(finished, tiny, cli, capsys):
     assert "policy" in capsys.readouterr().out
 
 
+def test_a_finished_run_goes_on_to_more_steps_as_if_it_had_never_stopped(
+    tmp_path, finished, tiny, cli
+):
+    shorter = ["1200" if argument == "2400" else argument for argument in tiny]
+    for arguments in (shorter, tiny):
+        assert cli("train.py", *arguments, "--logdir", tmp_path / "run") == 0
+    toy.same_runs(tmp_path / "run", finished)
+    answer = str(cli("train.py", *shorter, "--logdir", tmp_path / "run"))
+    assert "--steps: 2400 there, 1200 now" in answer
+
+
 def test_another_config_in_an_old_logdir_is_refused_with_the_difference(finished, tiny, cli):
     before = (finished / "config.json").read_bytes()
     answer = str(cli("train.py", *tiny, "--logdir", finished, "--seed", 3, "--replay.ratio", 9))
