@@ -55,7 +55,7 @@ def compilation_cache(session_folder):
 def forget_compiled():
     """Frees what a file compiled: each program holds memory maps, and Linux allows 65530 of them.
 
-    Past that XLA ends the process with a segmentation fault.
+    Past that XLA ends the process with a segmentation fault, where it writes to the cache above.
     """
     yield
     jax.clear_caches()
