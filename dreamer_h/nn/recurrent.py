@@ -49,9 +49,7 @@ class BlockGRU(eqx.Module):
 
     def embed(self, action: Float[Array, "*B A"]) -> Float[Array, "*B hidden"]:
         """The part that does not depend on the state: computed once for a whole sequence."""
-        # actions beyond the box are scaled back, without a gradient for being there
-        size = jax.lax.stop_gradient(jnp.maximum(1.0, jnp.abs(action)))
-        return self.embed_action(action / size)
+        return self.embed_action(boxed(action))
 
     def __call__(
         self,
@@ -75,6 +73,12 @@ def _gated(state: Float[Array, "*B d"], gates: Float[Array, "*B 3*d"]) -> Float[
     candidate = jnp.tanh(jax.nn.sigmoid(reset) * candidate)
     update = jax.nn.sigmoid(update - 1.0)  # starts by remembering
     return update * candidate + (1.0 - update) * state
+
+
+def boxed(action: Float[Array, "*B A"]) -> Float[Array, "*B A"]:
+    """What an action comes to: entries beyond the box are scaled back to its edge, without a
+    gradient for being there. Policies draw such actions, and replayed ones never are."""
+    return action / jax.lax.stop_gradient(jnp.maximum(1.0, jnp.abs(action)))
 
 
 def frugal(step: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dreamer_h.nn import fsq
 from dreamer_h.nn.layers import MLP, Linear
+from dreamer_h.nn.recurrent import boxed
 
 MACRO = 8  # dimensions of the macro code
 
@@ -53,7 +54,7 @@ class Chunk(eqx.Module):
         self, state: Float[Array, " state"], action: Float[Array, " A"], phase: Int[Array, ""]
     ) -> Float[Array, " state"]:
         """After one more action, the `phase`-th of the jump, counted from 0."""
-        clock = ((phase + 1.0) / self.stride)[None]
+        action, clock = boxed(action), ((phase + 1.0) / self.stride)[None]
         if self.cell is None:
             rows = state[:-1].reshape(self.stride, self.action).at[phase].set(action)
             return jnp.concatenate([rows.reshape(-1), clock])

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from dreamer_h.config import WorldConfig
 from dreamer_h.nn.distributions import Bernoulli, Pixels, Symlog, TwoHot, symlog
+from dreamer_h.nn.recurrent import boxed
 from dreamer_h.types import Imagined, Latent, Sequence
 from dreamer_h.world.decoder import CHANGE, PixelDecoder, StateDecoder, make_decoder
 from dreamer_h.world.encoder import PixelEncoder, StateEncoder, make_encoder
@@ -161,7 +162,7 @@ class World(eqx.Module):
         where nobody guesses; leading axes are free."""
         if self.ensemble is None:
             return jnp.zeros(features.shape[:-1], jnp.float32)
-        return self.ensemble.information(features, action)
+        return self.ensemble.information(features, boxed(action))
 
     def redrawn(self, latent: Latent, *, key: PRNGKeyArray) -> Latent:
         """The same state with another draw of the code that the last observation left uncertain."""

@@ -37,6 +37,15 @@ def test_only_the_anchored_form_waits_for_the_anchor(form):
     assert np.allclose(here, there) == (form != "anchored")
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_an_action_beyond_the_box_is_one_at_its_edge(form):
+    chunk, anchor = make(form), jnp.ones(V)
+    beyond = jr.uniform(jr.key(1), (K, tiny.ACTION), minval=-3, maxval=3)
+    assert (abs(beyond) > 1).any()
+    edge = chunk.of(jnp.clip(beyond, -1, 1), anchor)
+    np.testing.assert_allclose(chunk.of(beyond, anchor), edge, rtol=1e-5, atol=1e-6)
+
+
 def test_a_macro_code_has_five_values_each_and_passes_gradients():
     macro = tiny.weights(lambda: Macro(U, V, key=jr.key(0)), scale=2.0)
     code, anchor = jr.normal(jr.key(1), (50, U)), jr.normal(jr.key(2), (50, V))

@@ -165,6 +165,14 @@ def test_a_fresh_simulator_is_the_same_with_and_without_them():
     assert not without.information_of(jnp.ones((7, 19)), jnp.ones((7, 2))).any()
 
 
+def test_nobody_doubts_an_action_more_for_being_drawn_beyond_the_box(normal):
+    world = tiny.weights(lambda: World(tiny.STATE, tiny.ACTION, DOUBTING, key=jr.key(0)))
+    features, action = normal(6, world.features), 3.0 * normal(6, tiny.ACTION)
+    assert (abs(action) > 1).any()
+    edge = world.information_of(features, jnp.clip(action, -1, 1))
+    np.testing.assert_allclose(world.information_of(features, action), edge, rtol=1e-5)
+
+
 @pytest.mark.parametrize("obs", [tiny.STATE, tiny.PIXELS], ids=["state", "pixels"])
 def test_every_level_has_its_own(obs):
     plain = dataclasses.replace(tiny.WORLD, ensemble=M)
