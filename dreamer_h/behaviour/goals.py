@@ -8,6 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from dreamer_h.behaviour.manager import Plan
+from dreamer_h.behaviour.returns import survival
 from dreamer_h.behaviour.worker import Post, Segment
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.types import Latent, merged
@@ -36,14 +37,18 @@ def practised(
 
 
 def waypoints_of(
-    world: Hierarchy, plan: Plan, count: int, *, key: PRNGKeyArray
+    world: Hierarchy, plan: Plan, count: int, horizon: float, *, key: PRNGKeyArray
 ) -> tuple[Segment, Bool[Array, " W"]]:
     """Segments that begin at some of the waypoints of the manager's imagination, and whether these
-    are relied upon."""
+    are relied upon and, as often as the simulator says, come before an end. `horizon` (agent steps)
+    is the discount's, which says nothing of ends."""
     jumps, paths = plan.reward.shape
+    choose_key, end_key = jr.split(key)
     # the first are real anchors
-    chosen = jr.permutation(key, (jumps - 1) * paths)[:count] + paths
+    chosen = jr.permutation(choose_key, (jumps - 1) * paths)[:count] + paths
     some = lambda tree: jax.tree.map(lambda leaf: leaf[chosen], merged(tree))
     standing = cast(Latent, some(plan.standing))
     post = Post.seen(world.ground_at(standing), standing)
-    return Segment(post, some(plan.goal)), some(plan.relied)
+    alive = survival(plan.discount / (1.0 - 1.0 / horizon) ** world.strides[0])
+    goes_on = jr.uniform(end_key, chosen.shape) < some(alive)
+    return Segment(post, some(plan.goal)), some(plan.relied) & goes_on

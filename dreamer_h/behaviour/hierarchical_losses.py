@@ -140,13 +140,14 @@ def hierarchical_losses(
 
     reached, known = replayed.reached[begun.chosen], replayed.known[begun.chosen] & begun.anew
     goal, own = practised(dreamt.goal[0], reached, known, config, key=goal_key)
-    way, relied = waypoints_of(dream, dreamt, config.worker_waypoints, key=way_key)
+    way, relied = waypoints_of(dream, dreamt, config.worker_waypoints, config.horizon, key=way_key)
     segment = jax.tree.map(
         lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), Segment(begun.state, goal), way
     )
     real = jnp.concatenate([begun.real, relied])
     own = jnp.concatenate([own, jnp.ones_like(relied)])
-    spread = None if seen.ground.obs is None else spread_of(merged(seen.ground.obs))
+    obs = seen.ground.obs
+    spread = None if obs is None else spread_of(merged(obs), merged(batch.mask))
     off = misjudged(
         dream, replayed.post.standing, replayed.did, replayed.reached, spread, key=known_key
     )

@@ -115,6 +115,7 @@ class Plan(eqx.Module):
     choice: Float[Array, "N B M C"]
     goal: Float[Array, "N B V"]
     reward: Float[Array, "N B"]  # of the whole segment, discounted inside it
+    discount: Float[Array, "N B"]  # probability to go on, times the discount, of the whole segment
     reliability: Float[Array, "N B"]
     value: Float[Array, "N B"]
     returns: Float[Array, "N B"]
@@ -157,18 +158,20 @@ def plan(
     reliability = manager.reliability(anchor, goal).mean
     value = manager.value(standing.features).mean
     following = jnp.concatenate([value[1:], manager.value(last.features).mean[None]])
-    stayed = jnp.zeros_like(reward)
+    stayed, counted = jnp.zeros_like(reward), discount
     if reliant:
-        stayed, discount = discount * (1.0 - reliability) * value, discount * reliability
-    worth, mixing, weight = reward, lambda_, survival(discount)
+        stayed, counted = discount * (1.0 - reliability) * value, discount * reliability
+    worth, mixing, weight = reward, lambda_, survival(counted)
     relied = jnp.ones(reward.shape, bool)
     if attitude.cares:
         told = jump.information_of(standing, decided(jump, standing, choice))
         worth, since = attitude.worth(reward, told), jnp.cumsum(told, axis=0)
         mixing, weight = attitude.ended(since, lambda_, weight, level=1)
         relied = attitude.relied(jnp.concatenate([jnp.zeros_like(told[:1]), since[:-1]]), level=1)
-    returns = lambda_return(worth + stayed, discount, following, mixing)
-    return stop(Plan(standing, choice, goal, reward, reliability, value, returns, weight, relied))
+    returns = lambda_return(worth + stayed, counted, following, mixing)
+    return stop(
+        Plan(standing, choice, goal, reward, discount, reliability, value, returns, weight, relied)
+    )
 
 
 def manager_losses(

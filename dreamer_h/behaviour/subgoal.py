@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from dreamer_h.types import Latent
 from dreamer_h.world.hierarchy import Hierarchy
@@ -15,12 +15,14 @@ def subgoal(outlook: Outlook) -> Float[Array, "*B V"]:
     return anchor_vector(outlook.code.mode, obs)
 
 
-def spread_of(obs: Float[Array, "N O"] | None) -> Float[Array, " O"] | None:
+def spread_of(
+    obs: Float[Array, "N O"] | None, real: Bool[Array, " N"] | None = None
+) -> Float[Array, " O"] | None:
     """The unit of distances between observations as latents carry them: the deviation of each
-    entry, where all of them have some."""
+    entry, where all of them have some. Those that are not `real` are padding."""
     if obs is None:
         return None
-    variance = jnp.var(obs, axis=0)
+    variance = jnp.var(obs, axis=0, where=None if real is None else real[:, None])
     return jnp.sqrt(variance + 0.01 * variance.mean() + 1e-8)
 
 
@@ -30,9 +32,10 @@ def distance(
     goal: Float[Array, "*B V"],
     spread: Float[Array, " O"] | None,
 ) -> Float[Array, "*B"]:
-    """How far level 0 is from a subgoal, as `between`; leading axes are free."""
-    probs = jnp.exp(world.code(world.arrived(ground)).log_probs)
-    return between(world, anchor_vector(probs, ground.obs), goal, spread)
+    """How far level 0, by its likeliest anchor, is from a subgoal, as `between`; leading axes are
+    free."""
+    likeliest = world.code(world.arrived(ground)).mode
+    return between(world, anchor_vector(likeliest, ground.obs), goal, spread)
 
 
 def between(
@@ -41,7 +44,7 @@ def between(
     goal: Float[Array, "*B V"],
     spread: Float[Array, " O"] | None,
 ) -> Float[Array, "*B"]:
-    """How far an anchor, whose code may be probabilities, is from a subgoal; leading axes are free.
+    """How far an anchor is from a subgoal; leading axes are free.
 
     For states the root mean square over the entries of the observation, in units of `spread`; for
     pixels the share of the code's categoricals that would be another one, from 0 to 1.

@@ -43,7 +43,10 @@ class OneHot(eqx.Module):
 
     @classmethod
     def from_logits(cls, logits: Float[Array, "*B G C"], unimix: float) -> "OneHot":
-        probs = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
+        logits = logits.astype(jnp.float32)
+        if unimix == 0.0:  # the logarithm of a probability that is 0 would be no number
+            return cls(jax.nn.log_softmax(logits, axis=-1))
+        probs = jax.nn.softmax(logits, axis=-1)
         return cls(jnp.log((1.0 - unimix) * probs + unimix / logits.shape[-1]))
 
     @property

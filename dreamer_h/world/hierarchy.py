@@ -206,13 +206,19 @@ class Hierarchy(Levels):
         return dataclasses.replace(stack, ground=self.base.redrawn(stack.ground, key=key))
 
     def standing(self, stack: Stack, key: PRNGKeyArray) -> list[Latent]:
-        """Each level on an anchor drawn here. One whose jump is full remembers; others are new."""
-        anchor_key, *keys = jr.split(key, 1 + len(self.jumps))
+        """Each level on an anchor drawn here. One whose jump is full remembers; where the one above
+        is full too, and at an episode's start, its memory is from there. Others are new."""
+        anchor_key = jr.split(key, 1 + len(self.jumps))[0]
         vector = anchor_vector(self.drawn(stack.here, anchor_key), stack.ground.obs)
-        closed = self._closed(stack, vector, keys)
+        first = self._fresh(stack, stack.here, stack.ground.obs, key).above
+        turned = self._turned(stack, key).above
         return [
-            _where(full(stack.steps, jump.stride), after, jump.begin(vector))
-            for jump, after in zip(self.jumps, closed, strict=True)
+            _where(
+                stack.steps == 1,
+                begun,
+                _where(full(stack.steps, jump.stride), on, jump.begin(vector)),
+            )
+            for jump, begun, on in zip(self.jumps, first, turned, strict=True)
         ]
 
     # --- parts ----------------------------------------------------------------------------------

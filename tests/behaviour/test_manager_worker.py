@@ -189,6 +189,17 @@ def test_where_a_subgoal_is_there_is_no_distance(model, seen):
     np.testing.assert_allclose(distance(world, ground, far, spread), 1.0, rtol=1e-4)
 
 
+def test_distances_of_pixels_are_from_the_likeliest_code_in_imagination_as_in_reality():
+    world, _ = make(PIXELS, tiny.PIXELS)
+    window = jax.tree.map(lambda leaf: leaf[0], tiny.batch(size=1, steps=T, obs=tiny.PIXELS))
+    ground = jax.jit(lambda: world.start(window, key=jr.key(0)))().ground
+    likeliest = jnp.argmax(world.code(world.arrived(ground)).log_probs, axis=-1)
+    wanted = jnp.where(jnp.arange(WORLD.groups) == 0, likeliest, (likeliest + 1) % WORLD.classes)
+    goal = jax.nn.one_hot(wanted, WORLD.classes).reshape(T + 1, -1)
+    away = distance(world, ground, goal, None)
+    np.testing.assert_allclose(away, 1 - 1 / WORLD.groups, atol=1e-5)
+
+
 def test_goals_are_practised_in_the_shares_that_were_asked_for():
     count = 4000
     asked, reached = jnp.zeros((count, 1)), 1.0 + jnp.arange(count, dtype=jnp.float32)[:, None]
@@ -210,12 +221,21 @@ def test_waypoints_are_from_the_managers_path_and_never_its_start(model, seen):
     dreamt = plan(
         world, behaviour.manager, standing_of(seen), 3, lambda_=0.9, reliant=True, key=jr.key(1)
     )
-    found, relied = waypoints_of(world, dreamt, 100, key=jr.key(2))
+    horizon = 20.0
+    lasting = dataclasses.replace(dreamt, discount=jnp.full((3, B), (1 - 1 / horizon) ** K))
+    found, relied = waypoints_of(world, lasting, 100, horizon, key=jr.key(2))
     assert relied.all()
     assert len(found.goal) == 2 * B  # all there are
     later = np.asarray(dreamt.goal[1:]).reshape(2 * B, -1)
     order = np.lexsort(np.asarray(found.goal).T), np.lexsort(later.T)
     np.testing.assert_allclose(np.asarray(found.goal)[order[0]], later[order[1]])
+    # behind an end nobody is: the first path ends with its first jump, the second with its next
+    ended = dataclasses.replace(
+        lasting, discount=lasting.discount.at[0, 0].set(0.0).at[1, 1].set(0.0)
+    )
+    found, relied = waypoints_of(world, ended, 100, horizon, key=jr.key(2))
+    is_of = lambda n, b: bool((found.goal[~relied] == dreamt.goal[n, b]).all(-1).any())
+    assert (~relied).sum() == 3 and is_of(1, 0) and is_of(2, 0) and is_of(2, 1)
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +243,7 @@ def slopes(model, seen):
     world, behaviour = model
     slow = jax.tree.map(jnp.copy, behaviour.critics)
 
-    def weighted(moved, batch, weights):
+    def weighted(moved, batch, seen, weights):
         world, behaviour, slow = moved
         found, _, _, metrics = hierarchical_losses(
             world, behaviour, slow, HierarchyStatistics.init(BEHAVIOUR), None,
@@ -234,9 +254,9 @@ def slopes(model, seen):
 
     compiled = jax.jit(jax.grad(weighted, has_aux=True))
 
-    def run(batch, *wanted):
+    def run(batch, *wanted, seen=seen):
         weights = {name: jnp.float32(name in wanted) for name in OWN}
-        return compiled((world, behaviour, slow), batch, weights)
+        return compiled((world, behaviour, slow), batch, seen, weights)
 
     return run
 
@@ -284,7 +304,7 @@ def test_reliability_is_learned_from_real_segments_too(model, slopes):
     np.testing.assert_allclose(metrics["manager/brier_real"], brier, rtol=1e-4)
 
 
-def test_nothing_is_learned_from_padding(slopes):
+def test_nothing_is_learned_from_padding(slopes, seen):
     batch = tiny.batch(size=B, steps=T)
     mask = batch.mask.at[0, 4:].set(False)
     short = dataclasses.replace(batch, mask=mask)
@@ -295,7 +315,10 @@ def test_nothing_is_learned_from_padding(slopes):
         assert np.any(losses[name][:, :2])
     assert not np.any(losses["manager/prior"][1:anchors])  # never seen to its end
     changed = dataclasses.replace(short, reward=short.reward.at[0, 4:].set(99.0))
-    _, (others, _) = slopes(changed)
+    # nor are distances in units of what stands there
+    obs = lambda seen: seen.ground.obs
+    strange = eqx.tree_at(obs, seen, obs(seen).at[0, 4:].set(99.0))
+    _, (others, _) = slopes(changed, seen=strange)
     for name in losses:
         np.testing.assert_array_equal(losses[name], others[name], err_msg=name)
 

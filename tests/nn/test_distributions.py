@@ -107,7 +107,7 @@ def test_the_two_hot_loss_is_least_at_the_target_and_carries_no_gradient_to_it()
 
 def test_one_hot_probabilities_entropy_and_kl_follow_their_equations(normal):
     p, q = normal(2, 5, 3, 7, scale=4.0)
-    for unimix in (0.01, 0.3):
+    for unimix in (0.0, 0.01, 0.3):
         left, right = OneHot.from_logits(p, unimix), OneHot.from_logits(q, unimix)
         np.testing.assert_allclose(jnp.exp(left.log_probs), oracles.mixed(p, unimix), rtol=1e-5)
         wanted_p, wanted_q = oracles.mixed(p, unimix), oracles.mixed(q, unimix)
@@ -117,6 +117,10 @@ def test_one_hot_probabilities_entropy_and_kl_follow_their_equations(normal):
             left.entropy(), [oracles.entropy(a) for a in wanted_p], rtol=1e-4
         )
         np.testing.assert_array_equal(left.kl(left), 0.0)
+    # a class that is next to impossible is no class that nothing can be said of
+    sure = OneHot.from_logits(jnp.asarray([[500.0, 0.0]]), 0.0)
+    assert float(sure.entropy()) == 0.0
+    assert float(OneHot.from_logits(jnp.zeros((1, 2)), 0.0).kl(sure)) > 200.0
 
 
 def test_one_hot_samples_occur_as_often_as_their_probability_with_its_uniform_share(getkey):

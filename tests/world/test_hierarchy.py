@@ -145,6 +145,22 @@ def test_a_level_remembers_only_where_its_jump_ended(world):
     assert not np.any(points(STRIDE + 1).latent.deter[0])
 
 
+def test_a_level_stands_where_the_jump_from_there_begins(world):
+    """What a manager chooses from is what it was taught from."""
+    key, window = jr.key(2), tiny.window(steps=T)
+    found = jax.jit(lambda: world.start(window, key=jr.key(1)))()
+    at = lambda t: jax.tree.map(lambda leaf: leaf[t], found)
+    go_on = lambda stack: world._turned(stack, key).above  # what a step from there makes of it
+    begun = world._fresh(at(0), found.here[0], found.ground.obs[0], key).above
+    for t, wanted in ((0, begun), (STRIDE, go_on(at(STRIDE))), (2 * STRIDE, go_on(at(2 * STRIDE)))):
+        standing = world.standing(at(t), key)
+        for level, jump in enumerate(world.jumps):
+            if t % jump.stride == 0:
+                chex.assert_trees_all_close(standing[level], wanted[level], atol=1e-6)
+    if len(world.jumps) > 1:  # the memory from above
+        assert np.any(world.standing(at(0), key)[0].deter)
+
+
 # --- losses: what reaches what ----------------------------------------------------------------
 
 
