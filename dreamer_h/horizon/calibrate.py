@@ -116,7 +116,7 @@ def trusted_doubt(found: Doubted, tolerance: float) -> float:
     """
     failed = np.where(found.error > tolerance, found.gathered, NO_LIMIT)
     first = failed.min(axis=1, initial=NO_LIMIT)
-    rank = int(np.floor((len(first) + 1) * (1.0 - SHARE)))
+    rank = len(first) + 1 - int(np.ceil((len(first) + 1) * SHARE))  # 1 - SHARE would be rounded
     if rank < 1:
         return 0.0
     limit = np.float32(np.sort(first)[rank - 1])

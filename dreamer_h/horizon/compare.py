@@ -39,6 +39,12 @@ def paired(
                 f"{label} was scored on recording {report['data'][:12]}, {labels[0]} on "
                 f"{data[:12]}; score both on one recording"
             )
+        changed = [found.get("origin", {}).get("changed") for found in (report, scored[0][2])]
+        if changed[0] != changed[1]:
+            raise ValueError(
+                f"{label} was scored with --changed {changed[0]}, {labels[0]} with {changed[1]}: "
+                "the truth is another; give them folders of their own"
+            )
     arrays = []
     for folder, name, _ in scored:
         with np.load(folder / f"{name}.npz", allow_pickle=False) as file:

@@ -44,7 +44,8 @@ def watched(world: AnyWorld, windows: Windows, scale: Scale, *, seed: int) -> Wa
 
 
 def detectors(seen: Watched, usual: Watched, found: Doubted, calibration: Calibration) -> Detectors:
-    """Of windows whose imagined paths are `found`; `usual` are those of the calibration.
+    """Of windows whose imagined paths are `found`; `usual` are those of the calibration. Up to the
+    shorter horizon, if one is.
 
     residual   root mean square of the one-step errors so far, in training deviations: the plain one
     drift      how far the mean of these errors so far, each entry cut off softly at its usual size,
@@ -54,16 +55,18 @@ def detectors(seen: Watched, usual: Watched, found: Doubted, calibration: Calibr
                one
     beyond     the largest error so far of the path from the start, as a share of its radius
     """
-    count = np.arange(1, 1 + found.error.shape[1])
-    steps = jnp.broadcast_to(jnp.asarray(count), found.error.shape)
-    radius = np.asarray(calibration.radius(steps, jnp.asarray(found.gathered)))
+    horizon = min(seen.away.shape[1], usual.away.shape[1])
+    away, error = seen.away[:, :horizon], found.error[:, :horizon]
+    count = np.arange(1, 1 + horizon)
+    steps = jnp.broadcast_to(jnp.asarray(count), error.shape)
+    radius = np.asarray(calibration.radius(steps, jnp.asarray(found.gathered[:, :horizon])))
     told = {
-        "residual": np.sqrt(np.cumsum(np.square(seen.away).mean(axis=-1), axis=1) / count),
-        "drift": _drift(seen.away, usual.away),
-        "beyond": np.maximum.accumulate(found.error / np.maximum(radius, 1e-9), axis=1),
+        "residual": np.sqrt(np.cumsum(np.square(away).mean(axis=-1), axis=1) / count),
+        "drift": _drift(away, usual.away[:, :horizon]),
+        "beyond": np.maximum.accumulate(error / np.maximum(radius, 1e-9), axis=1),
     }
     if seen.surprise is not None:
-        told["surprise"] = np.cumsum(seen.surprise, axis=1) / count
+        told["surprise"] = np.cumsum(seen.surprise[:, :horizon], axis=1) / count
     return told
 
 

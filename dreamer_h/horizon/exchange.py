@@ -53,8 +53,9 @@ def to_minari(recording: Recording, name: str) -> Any:
 def from_minari(name: str, folder: Path) -> Recording:
     """Makes a recording of the local Minari data set `name` in `folder`.
 
-    Raises ValueError where there is none, for spaces that are not a flat Box, for fewer than
-    three episodes, and for a folder that holds a recording already.
+    Actions are scaled from their space to -1 to 1, as `envs.make` has them. Raises ValueError where
+    there is none, for spaces that are not a flat Box, for actions without bounds that leave -1 to
+    1, for fewer than three episodes, and for a folder that holds a recording already.
     """
     import minari
 
@@ -82,7 +83,7 @@ def from_minari(name: str, folder: Path) -> Recording:
     episodes = [
         Episode(  # raises where their lengths disagree
             np.asarray(found.observations, np.float32),
-            np.asarray(found.actions, np.float32),
+            _scaled(np.asarray(found.actions, np.float32), data.action_space),
             np.concatenate([[0.0], found.rewards]).astype(np.float32),
             np.concatenate([[False], found.terminations]),
             id=number,
@@ -90,3 +91,16 @@ def from_minari(name: str, folder: Path) -> Recording:
         for number, found in enumerate(data.iterate_episodes())
     ]
     return keep(folder, episodes, {**about, "versions": {"minari": minari.__version__}})
+
+
+def _scaled(action: np.ndarray, space: gym.spaces.Box) -> np.ndarray:
+    """Simulators know actions from -1 to 1, and nothing beyond."""
+    bounded = np.isfinite(space.low) & np.isfinite(space.high)
+    low, high = np.where(bounded, space.low, -1.0), np.where(bounded, space.high, 1.0)
+    found = (2.0 * (action - low) / (high - low) - 1.0).astype(np.float32)
+    if (beyond := np.abs(found).max(initial=0.0)) > 1.0 + 1e-5:
+        raise ValueError(
+            f"actions come to {beyond:.3g} times the edge of {space}, and simulators know none "
+            "beyond it"
+        )
+    return found

@@ -232,12 +232,12 @@ def _weights(path: Path, blank: Any) -> Any:
 
 
 def _check_unseen(folder: Path, card: Card, recording: Recording) -> None:
-    test = recording.numbers("test")
-    seen = [number for number in test if _sha256(recording, number) in card.train]
+    held = [*recording.numbers("calibration"), *recording.numbers("test")]
+    seen = [number for number in held if _sha256(recording, number) in card.train]
     if seen:
         raise ValueError(
-            f"{folder} was fitted to {len(seen)} of the {len(test)} test episodes of "
-            f"{recording.folder}, episode {seen[0]} first; score it on another recording"
+            f"{folder} was fitted to {len(seen)} of the {len(held)} calibration and test episodes "
+            f"of {recording.folder}, episode {seen[0]} first; score it on another recording"
         )
 
 

@@ -68,7 +68,11 @@ def trust_report(
         report["others"][name] = {
             "coverage": _coverage(calibration, theirs, count, reach),
             "detection": {
-                name: {h: area(usual[name][:, h - 1], told[name][:, h - 1]) for h in reach}
+                name: {
+                    h: area(usual[name][:, h - 1], told[name][:, h - 1])
+                    for h in reach
+                    if h <= min(usual[name].shape[1], told[name].shape[1])
+                }
                 for name in sorted(usual)
             },
         }

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Shaped, UInt32
 from dreamer_h.behaviour.subgoal import distance, subgoal
 from dreamer_h.nn.distributions import TwoHot
 from dreamer_h.simulated.calibration import Calibration
-from dreamer_h.simulated.starts import Starts
+from dreamer_h.simulated.starts import Starts, as_seen
 from dreamer_h.types import Latent, Stack
 from dreamer_h.world.hierarchy import Hierarchy, full
 from dreamer_h.world.world import Prediction
@@ -102,7 +102,7 @@ class Simulated(eqx.Module):
         whole = _finite((latent, seen.obs.mean, reward, spread, told))
         kept = lambda new, old: jax.tree.map(lambda a, b: jnp.where(whole, a, b), new, old)
         latent = kept(latent, episode.latent)
-        obs = kept(_as(seen.obs.mean, episode.obs.dtype), episode.obs)
+        obs = kept(as_seen(seen.obs.mean, episode.obs.dtype), episode.obs)
         doubt = kept(episode.doubt + told, episode.doubt)
         apart, of_jump = self.watched(latent, jump_key)
         jump_doubt = kept(episode.jump_doubt + of_jump, episode.jump_doubt)
@@ -163,12 +163,6 @@ def deviation(reward: TwoHot) -> Float[Array, "*B"]:
     bins = jnp.asarray(reward.bins)
     away = bins - (probs * bins).sum(-1, keepdims=True)
     return jnp.sqrt(jnp.sum(probs * jnp.square(away), axis=-1))
-
-
-def _as(obs: Float[Array, "..."], dtype: Any) -> Shaped[Array, "..."]:
-    """Of the real task's dtype: images are rounded."""
-    whole = jnp.issubdtype(dtype, jnp.integer)
-    return (jnp.clip(jnp.round(obs), 0, 255) if whole else obs).astype(dtype)
 
 
 def _finite(tree: Any) -> Bool[Array, ""]:

@@ -1,7 +1,7 @@
 """Where simulated episodes begin: states of the simulator behind something that was really seen."""
 
 from collections.abc import Iterable
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import equinox as eqx
 import jax
@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Key, Shaped
 
 from dreamer_h.replay.episode import Episode
 from dreamer_h.types import Latent, Stack, context_of
+from dreamer_h.world.decoder import PixelDecoder
 from dreamer_h.world.hierarchy import AnyWorld, Hierarchy
 
 CONTEXT = 16  # agent steps that are seen before an episode that begins anywhere
@@ -31,8 +32,8 @@ class Starts(eqx.Module):
 def starts_of(
     world: AnyWorld, episodes: Iterable[Episode], kind: Kind, count: int, action: int, *, seed: int
 ) -> Starts:
-    """`count` starts: where recorded episodes began, anywhere in them, or where the model thinks
-    that they begin.
+    """`count` starts: where recorded episodes began, anywhere in them, or where the model's prior
+    is before anything was seen.
 
     Raises ValueError where no episode is long enough.
     """
@@ -86,14 +87,23 @@ def _posterior(world, obs, action, keys):
 
 @eqx.filter_jit
 def _expected(world, keys, action: int) -> Starts:
-    """What is expected before anything is seen: level 0's prior, and then that is seen."""
+    """Level 0's prior before anything is seen, and then that is seen. No loss has taught this prior
+    where episodes begin."""
     base = world.base if isinstance(world, Hierarchy) else world
     nothing = jnp.zeros(action, jnp.float32)
+    dtype = jnp.uint8 if isinstance(base.decoder, PixelDecoder) else jnp.float32
 
     def one(key):
         draw_key, start_key = jr.split(key)
-        seen = base.decode(base.step(base.initial(), nothing, key=draw_key)).obs.mean
+        expected = base.decode(base.step(base.initial(), nothing, key=draw_key)).obs.mean
+        seen = as_seen(expected, dtype)
         path = world.start(context_of(seen[None], nothing[None][:0]), key=start_key)
         return Starts(jax.tree.map(lambda leaf: leaf[0], path), seen)
 
     return cast(Starts, jax.vmap(one)(keys))
+
+
+def as_seen(obs: Float[Array, "..."], dtype: Any) -> Shaped[Array, "..."]:
+    """Of the real task's dtype: images are rounded."""
+    whole = jnp.issubdtype(dtype, jnp.integer)
+    return (jnp.clip(jnp.round(obs), 0, 255) if whole else obs).astype(dtype)

@@ -14,7 +14,8 @@ from dreamer_h.horizon.pooled import Pooled
 from dreamer_h.horizon.recording import Recording
 from dreamer_h.horizon.score import SAMPLES, Benchmark
 from dreamer_h.horizon.simulator import Simulator
-from dreamer_h.train.load import described_run, load_agent, load_config
+from dreamer_h.replay.episode import Episode
+from dreamer_h.train.load import described_run, load_agent, load_config, load_replay
 from dreamer_h.train.state import Agent
 
 
@@ -41,6 +42,7 @@ def found_simulator(
         origin = {field: getattr(card, field) for field in made}
     elif (folder / "config.json").exists():
         agent, marks = found_run(folder, recording, short_name)
+        _check_unseen(folder, recording)
         name, simulator = folder.name, LatentSimulator(agent.world, marks)
         config = load_config(folder)
         origin = {"model": "run", "seed": config.seed, "config": flatten(config)}
@@ -70,3 +72,19 @@ def found_run(
     about = described_run(config, manifest, short_name(config.task))
     models.check_agrees(f"the run in {folder}", about, recording)
     return agent, handed_over(from_json(manifest.get("crossovers", [])))
+
+
+def _check_unseen(folder: Path, recording: Recording) -> None:
+    """Raises ValueError where a run learned from what it is to be held to."""
+    known = {_content(episode) for episode in load_replay(folder)[1].finished()}
+    held = [*recording.numbers("calibration"), *recording.numbers("test")]
+    seen = [number for number in held if _content(recording.episode(number)) in known]
+    if seen:
+        raise ValueError(
+            f"the run in {folder} learned from {len(seen)} of the {len(held)} calibration and test "
+            f"episodes of {recording.folder}, episode {seen[0]} first; score it on another one"
+        )
+
+
+def _content(episode: Episode) -> bytes:
+    return episode.obs.tobytes() + episode.action.tobytes()

@@ -1,6 +1,7 @@
 """The learned simulator as a `gymnasium.Env`."""
 
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 import equinox as eqx
 import gymnasium as gym
@@ -25,7 +26,8 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
 
     The options are those of `envs.learned.load.load`.
     starts: where episodes begin: "first" where recorded ones did, "anywhere" in them behind 16
-    seen agent steps, or "model", where the simulator expects them to begin.
+    seen agent steps, or "model" where its prior is before anything was seen, which nothing has
+    taught where episodes begin.
     data: folder of `horizon.py record` to begin in, instead of what the run remembers.
     level: 0 leaves upper levels out; by default they watch, see `disagreement`. From 1 on a step
     is one jump of that level: its action is a macro-action, one of 5 values for each of 8
@@ -181,10 +183,10 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
     def _asked_start(self, options: dict[str, Any], key: jax.Array) -> Any:
         simulated = self._learned.simulated
         match options:
-            case {"starts": int(n)} if 0 <= n < len(simulated.starts):
-                return jax.tree.map(lambda leaf: leaf[n], simulated.starts)
-            case {"episode": int(i), "t": int(t)}:
-                obs, action = self._recorded(i, t)
+            case {"starts": SupportsIndex() as n} if 0 <= index(n) < len(simulated.starts):
+                return jax.tree.map(lambda leaf: leaf[index(n)], simulated.starts)
+            case {"episode": SupportsIndex() as i, "t": SupportsIndex() as t}:
+                obs, action = self._recorded(index(i), index(t))
             case {"context": (obs, action)}:
                 obs, action = np.asarray(obs), np.asarray(action, np.float32)
             case _:

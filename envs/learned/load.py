@@ -92,7 +92,9 @@ def _read(
         check_agrees(f"the run in {run}", about, recording)
         episodes = recording.train
     limit, dt = _times(config.task, config.action_repeat)
-    limits = [one for one in (limit, max_episode_steps) if one is not None]
+    stride = world.strides[level - 1] if level and isinstance(world, Hierarchy) else 1
+    shorter = _shorter(max_episode_steps)
+    limits = [one for one in (limit, shorter and shorter * stride) if one is not None]
     kind, action_space = Simulated, gym.spaces.Box(-1.0, 1.0, (manifest["action"],), np.float32)
     if level:
         kind, action_space = partial(Jumping, level=level), gym.spaces.MultiDiscrete(CHOICES)
@@ -117,6 +119,15 @@ def _read(
         action=manifest["action"],
         dt=dt * simulated.stride,
     )
+
+
+def _shorter(max_episode_steps: int | None) -> int | None:
+    """As Gymnasium has it, where -1 is no limit."""
+    if max_episode_steps is None or max_episode_steps == -1:
+        return None
+    if max_episode_steps < 1:
+        raise ValueError(f"max_episode_steps is {max_episode_steps}; it must be at least 1")
+    return max_episode_steps
 
 
 def _with_level(run: Path, world: AnyWorld, level: int | None) -> AnyWorld:

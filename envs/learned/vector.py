@@ -23,7 +23,8 @@ class LearnedVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
 
     Number i behaves as a single one with seed + i would, whatever their number: each has a
     generator and a stream of keys of its own. `autoreset_mode` is Gymnasium's, or its value
-    ("NextStep", "SameStep", "Disabled"); `max_episode_steps` shortens the real task's limit.
+    ("NextStep", "SameStep", "Disabled"); `max_episode_steps` shortens the real task's limit, in
+    steps of this environment.
     """
 
     metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}

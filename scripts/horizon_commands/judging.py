@@ -89,8 +89,13 @@ def run_score(chosen: argparse.Namespace) -> None:
     for path in map(newest, chosen.policy):
         found_run(path.parents[1], recording, envs.short_name)
         policies[f"{path.parents[1].name}/{path.stem}"] = partial(Snapshots, path)
+    changed = "" if chosen.changed is None else f"_changed{chosen.changed}"
     if chosen.answers:
-        name, simulator = chosen.name or chosen.answers.stem, None
+        name, simulator = chosen.name or chosen.answers.stem + changed, None
+        if (chosen.out / f"{name}.npz").resolve() == chosen.answers.resolve():
+            raise ValueError(
+                f"the results would be written over {chosen.answers}; give another --name or --out"
+            )
         origin: dict[str, Any] = {"model": chosen.answers.name}
         answers = transport.read(chosen.answers, questions(bench))
     else:
@@ -98,7 +103,6 @@ def run_score(chosen: argparse.Namespace) -> None:
             chosen.model, bench, envs.short_name,
             fast=chosen.fast, damped=chosen.damped, pool=chosen.pool,
         )  # fmt: skip
-        changed = "" if chosen.changed is None else f"_changed{chosen.changed}"
         name = chosen.name or name + changed
         answers = ask(simulator, questions(bench), seed=chosen.seed)
     bench = replace(bench, floor=floor_of(bench, chosen.jobs, chosen.changed))

@@ -91,7 +91,7 @@ def replayed(run: Path, out: Path | None) -> Recording:
     fields, bare = fields_of(env), cast(Any, env.unwrapped)
     env.close()
     about = {
-        "task": config.task,
+        "task": envs.short_name(config.task),
         "behaviour": "replay",
         "tick": 8,
         "action_repeat": config.action_repeat,
@@ -99,7 +99,7 @@ def replayed(run: Path, out: Path | None) -> Recording:
         "layout": [asdict(field) for field in fields],
         "versions": versions(),
     }
-    folder = out or Path("data") / f"{config.task.replace('/', '-')}-{run.name}"
+    folder = out or Path("data") / f"{envs.short_name(config.task).replace('/', '-')}-{run.name}"
     episodes = list(load_replay(run)[1].finished())
     order = np.random.default_rng(0).permutation(len(episodes))
     return keep(folder, [episodes[i] for i in order], about)

@@ -18,6 +18,7 @@ from dreamer_h.horizon.decisions import LEAST, decisions, judge
 from dreamer_h.horizon.latent import LatentSimulator
 from dreamer_h.horizon.recording import load_recording
 from dreamer_h.horizon.score import benchmark
+from dreamer_h.horizon.scored_files import finite
 from dreamer_h.horizon.trust_report import rows, table, trust_report
 from dreamer_h.train import exploit_figure, fidelity
 from dreamer_h.train.archive import read_manifest
@@ -132,8 +133,8 @@ def run_trust(chosen: argparse.Namespace) -> None:
         others[folder.name] = benchmark(other, {})
     found = trust_report(simulator.world, bench, others, seed=chosen.seed)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    write_json(chosen.out / f"{name}.trust.json", found | {"origin": origin})
-    write_json(chosen.out / f"{name}.rows.json", rows(found, chosen.seed))
+    write_json(chosen.out / f"{name}.trust.json", finite(found | {"origin": origin}))
+    write_json(chosen.out / f"{name}.trust.rows.json", finite(rows(found, chosen.seed)))
     write_text(chosen.out / f"{name}.trust.md", table(found))
     print(table(found))
 

@@ -107,6 +107,17 @@ def test_up_to_the_trusted_doubt_nine_of_ten_paths_never_leave_the_tolerance():
     assert trusted_doubt(drawn(0), 1e9) == NO_LIMIT
 
 
+@pytest.mark.parametrize("windows", [9, 10, 19, 20, 29])
+def test_one_window_of_ten_may_fail_below_it_counting_the_new_one(windows):
+    doubt = 1.0 + np.arange(windows)[:, None]
+    all_fail = Doubted(
+        np.ones((windows, 1)), doubt, np.zeros((windows, 1, 1)), np.zeros((windows, 1, 1))
+    )
+    assert int((doubt <= trusted_doubt(all_fail, 0.5)).sum()) == (windows + 1) // 10 - 1
+    none_fails = replace(all_fail, error=np.zeros((windows, 1)))
+    assert trusted_doubt(none_fails, 0.5) == NO_LIMIT
+
+
 def test_a_path_is_that_of_its_window_whatever_is_beside_it(bench, worlds):
     whole = doubted(worlds[0], bench.far, bench.scale, seed=2)
     assert whole.error.shape == whole.doubt.shape == bench.far.action.shape[:2]

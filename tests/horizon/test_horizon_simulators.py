@@ -170,10 +170,14 @@ def test_a_network_keeps_its_own_scale_and_meets_no_episode_again(bench, tmp_pat
     again = models.load(tmp_path, bench.recording, bench.scale)[1]
     asked = {"far": bench.far}
     np.testing.assert_array_equal(ask(simulator, asked)["far"].obs, ask(again, asked)["far"].obs)
-    splits = {"train": "test", "test": "train", "calibration": "calibration"}
-    turned = [{**e, "split": splits[e["split"]]} for e in bench.recording.manifest["episodes"]]
-    with pytest.raises(ValueError, match="fitted to 10 of the 10 test episodes"):
-        models.load(tmp_path, unlike(bench.recording, episodes=turned), bench.scale)
+    for other in ("test", "calibration"):  # of which the radius is
+        splits = {"train": other, other: "train"}
+        turned = [
+            {**e, "split": splits.get(e["split"], e["split"])}
+            for e in bench.recording.manifest["episodes"]
+        ]
+        with pytest.raises(ValueError, match="fitted to 10 of the 20 calibration and test episode"):
+            models.load(tmp_path, unlike(bench.recording, episodes=turned), bench.scale)
     with pytest.raises(ValueError, match="has action_repeat 2, the recording in .* has 4"):
         models.load(tmp_path, unlike(bench.recording, action_repeat=4), bench.scale)
 

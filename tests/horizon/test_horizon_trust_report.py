@@ -107,6 +107,18 @@ def test_a_report_says_how_far_radii_hold_and_which_signal_ranks(bench, levels):
     assert "| rank correlation, halves |" in text and "| AUROC of error, other |" in text
 
 
+def test_windows_of_another_length_are_told_as_far_as_both_reach(bench, levels):
+    short = {
+        name: getattr(bench.far, name)[:, :5] for name in ("future_obs", "action", "future_reward")
+    }
+    other = replace(bench, far=replace(bench.far, **short))
+    found = trust_report(levels, bench, {"short": other}, seed=0)["others"]["short"]["detection"]
+    for name, areas in found.items():
+        assert max(areas) == max(h for h in bench.horizons if h <= 5), name
+    longer = trust_report(levels, other, {"long": bench}, seed=0)["others"]["long"]["detection"]
+    assert longer.keys() == found.keys()
+
+
 def test_another_world_is_told_by_what_is_seen_in_it(bench, levels):
     """The tenth of a deviation that every other observation is off is nothing that was imagined."""
     calibration = calibrated(levels, doubted(levels, bench.calibration, bench.scale))

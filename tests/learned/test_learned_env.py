@@ -110,11 +110,13 @@ def test_a_pickled_one_goes_on(env):
 
 def test_it_begins_where_it_is_told(env):
     episode = env._learned.episodes[0]
-    obs, _ = env.reset(options={"episode": 0, "t": 7})
+    obs, _ = env.reset(options={"episode": np.int32(0), "t": 7})
     np.testing.assert_array_equal(obs, episode.obs[7])
     context = (episode.obs[:4], episode.action[:3])
     assert np.array_equal(env.reset(options={"context": context})[0], episode.obs[3])
-    assert np.array_equal(env.reset(options={"starts": 3})[0], env._learned.simulated.starts.obs[3])
+    third = env._learned.simulated.starts.obs[3]
+    for number in (3, np.int64(3)):
+        assert np.array_equal(env.reset(options={"starts": number})[0], third)
     for wrong, message in (
         ({"starts": 10**6}, "a number below"),
         ({"episode": -1, "t": 0}, "counted from 0"),

@@ -45,6 +45,22 @@ def test_an_action_is_a_macro_action_and_a_step_a_jump(env):
     assert [step[3] for step in steps] == [False] * 62 + [True]
 
 
+def test_a_shorter_limit_counts_jumps_however_it_is_made(jumping):
+    short = {"run": jumping, "level": 1, "max_episode_steps": 5}
+    one = gym.make("dreamer_h/Learned-v0", **short)
+    alone = LearnedEnv(jumping, level=1, max_episode_steps=5)
+    for env in (one, alone):
+        env.reset(seed=0)
+        assert [env.step(choice)[3] for choice in choices(5)] == [False] * 4 + [True]
+    many = gym.make_vec("dreamer_h/Learned-v0", num_envs=1, **short)
+    many.reset(seed=0)
+    assert [bool(many.step(choice[None])[3][0]) for choice in choices(5)] == [False] * 4 + [True]
+    endless = LearnedEnv(jumping, level=1, max_episode_steps=-1)
+    assert endless.episode_limit == LIMIT
+    with pytest.raises(ValueError, match="max_episode_steps is 0"):
+        LearnedEnv(jumping, max_episode_steps=0)
+
+
 def test_macro_actions_lead_elsewhere(env):
     reached = []
     for choice in (np.zeros(8, int), np.zeros(8, int), np.full(8, 4)):

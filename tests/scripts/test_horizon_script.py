@@ -90,6 +90,11 @@ def test_another_framework_answers_in_files(cli, data, tmp_path):
         for name in ("theirs", "persistence")
     )
     assert theirs == ours
+    assert cli(*score, "--import", answers, "--changed", 1) == 0  # beside it
+    assert {"theirs.json", "theirs_changed1.json"} < {path.name for path in out.iterdir()}
+    (out / "own.npz").write_bytes(answers.read_bytes())
+    assert "would be written over" in str(cli(*score, "--import", out / "own.npz"))
+    assert (out / "own.npz").read_bytes() == answers.read_bytes()
 
 
 def test_the_worker_of_the_page_answers(cli, data, tmp_path, monkeypatch):
@@ -173,6 +178,8 @@ def test_what_a_run_has_seen_is_a_recording(cli, finished, tmp_path):
     assert len(kept) >= 6 and sums(kept) == sums(ring.finished())
     assert recording.task == "cartpole-balance" and recording.action_repeat == 10
     assert not recording.restartable and recording.layout[0].name == "position"
+    score = ("horizon.py", "score", "--data", seen, "--out", tmp_path / "out", "--model")
+    assert "learned from 4 of the 4 calibration and test episodes" in str(cli(*score, run))
     again = tmp_path / "again"
     assert cli(*record, again, "--from-run", run) == 0
     assert cli("horizon.py", "cover", seen, again, "--out", tmp_path / "out") == 0

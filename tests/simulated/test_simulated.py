@@ -18,6 +18,7 @@ from dreamer_h.simulated.calibration import Calibration
 from dreamer_h.simulated.episode import Simulated, deviation
 from dreamer_h.simulated.starts import CONTEXT, starts_of
 from dreamer_h.world.hierarchy import make_world
+from dreamer_h.world.world import World
 
 WORLD = dataclasses.replace(tiny.WORLD, residual=True, learned_scale=True, ensemble=2)
 CALIBRATION = Calibration(jnp.arange(1.0, 6.0), jnp.float32(0.1), True)
@@ -169,6 +170,12 @@ def test_starts_are_in_the_middle_or_made_up(kind):
     assert all(known) if kind == "anywhere" else not any(known)
     steps = CONTEXT + 1 if kind == "anywhere" else 1
     assert (starts.latent.steps == steps).all()
+
+
+def test_made_up_pictures_are_pictures():
+    world = tiny.weights(lambda: World(tiny.PIXELS, tiny.ACTION, tiny.WORLD, key=jr.key(0)))
+    starts = starts_of(world, [], "model", 3, tiny.ACTION, seed=0)
+    assert starts.obs.dtype == np.uint8 and starts.obs.shape == (3, *tiny.PIXELS.shape)
 
 
 def test_starts_need_an_episode_that_is_long_enough():
