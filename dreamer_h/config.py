@@ -156,7 +156,7 @@ class BehaviourConfig:
     """Weight of the policy's entropy (nats), in units of the normalised return; at first, if it is
     tuned."""
     entropy_rate: float = 0.0
-    """Rate at which the weight's logarithm is tuned, per update and nat; 0 leaves it as it is."""
+    """Rate at which the weight's logarithm is tuned, per gradient step and nat; 0 leaves it."""
     entropy_target: float = 0.0
     """Nats a dimension of the action that a tuned weight holds; 0 is a deviation of 0.24."""
     actor_rate: float = 1.0
@@ -164,7 +164,7 @@ class BehaviourConfig:
     critic_rate: float = 1.0
     """Step size of the critic, as a share of the simulator's."""
     slow_rate: float = 0.02
-    """Rate of the slow critic's moving average, per update."""
+    """Rate of the slow critic's moving average, per gradient step."""
     slow_scale: float = 1.0
     """Weight of the critic's pull towards the slow critic."""
     replay_value_scale: float = 0.3
@@ -185,7 +185,7 @@ class BehaviourConfig:
     """Weight of these nats, in units of the normalised return; at first, if it is tuned. 0 is no
     prior."""
     prior_rate: float = 1e-3
-    """Rate at which the weight's logarithm is tuned, per update and nat; 0 leaves it as it is."""
+    """Rate at which the weight's logarithm is tuned, per gradient step and nat; 0 leaves it."""
     goal_scale: float = 0.1
     """Weight of a worker's progress to its subgoal, in units of the return's spread; 0 is an actor
     that sees subgoals and is not asked to reach them."""
@@ -232,7 +232,7 @@ class Config:
     size: int = 64
     """Side of the pixel observations; a multiple of 16."""
     camera: int | None = None
-    """Camera of the pixel observations; none is the environment's own choice."""
+    """Camera of the pixel observations, -1 the free one; none is the environment's own choice."""
     action_repeat: int = 2
     """Env steps per agent step."""
     steps: int = 500_000

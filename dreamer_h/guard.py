@@ -33,6 +33,17 @@ def checked_step(env: gym.Env, action: np.ndarray) -> tuple[np.ndarray, float, b
     return _checked_obs(env, obs), reward, bool(terminated), bool(truncated)
 
 
+def checked_picture(env: gym.Env) -> np.ndarray:
+    """What an environment renders, (height, width, 3) uint8. Raises EnvironmentFault."""
+    try:
+        picture = np.asarray(env.render())
+    except Exception as error:
+        raise EnvironmentFault(f"render raised {type(error).__name__}: {error}") from error
+    if picture.ndim != 3 or picture.shape[-1] != 3 or picture.dtype != np.uint8:
+        raise EnvironmentFault(f"render gave {picture.dtype} {picture.shape}, not a picture")
+    return picture
+
+
 def _checked_obs(env: gym.Env, obs: Any) -> np.ndarray:
     space = env.observation_space
     obs = np.asarray(obs)

@@ -14,7 +14,8 @@ def check(config: Any) -> None:
     for name, value in _numbers(config):
         if not math.isfinite(value):
             raise ValueError(f"--{name} is {value}; it must be a finite number")
-        if value < 0 and name != "behaviour.entropy_target":
+        free = ("behaviour.entropy_target", "camera")  # camera -1 is the free one
+        if value < 0 and name not in free:
             raise ValueError(f"--{name} is {value}; it cannot be negative")
     positive = ("size", "action_repeat", "steps", "envs", "eval_episodes", "checkpoint_every",
                 "log_every",
@@ -73,6 +74,8 @@ def check(config: Any) -> None:
         )
     if behaviour.entropy_rate and not behaviour.entropy:
         raise ValueError("--behaviour.entropy is 0, from where no rate moves it; set it to 0.01")
+    if config.optimizer.eps == 0:
+        raise ValueError("--optimizer.eps is 0, by which it divides; set it to 1e-20")
     for name in ("optimizer.decay", "optimizer.momentum", "average"):
         if values[name] >= 1:
             raise ValueError(f"--{name} is {values[name]}; it must be below 1")

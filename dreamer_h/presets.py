@@ -128,13 +128,16 @@ def preset(name: str, recipe: str | None = None, obs: str | None = None) -> Conf
 
 
 def with_levels(config: Config, levels: int, strides: str) -> Config:
-    """The config with so many levels: windows hold four jumps of the topmost one, and a batch as
-    many steps as before; so do imagined paths, of which a worker follows each for a segment."""
+    """The config with so many levels: windows hold whole jumps of the topmost one, four at least,
+    and a batch as many steps as before; so do imagined paths, of which a worker follows each for a
+    segment. Raises ValueError below one level."""
+    if levels < 1:
+        raise ValueError(f"--levels is {levels}; set it to at least 1")
     if levels == 1:
         return replace(config, strides=strides)
     jumps = replace(config, levels=1, strides=strides).strides_of(levels)
     replay = config.replay
-    length = max(replay.length, 4 * jumps[-1])
+    length = -(-max(replay.length, 4 * jumps[-1]) // jumps[-1]) * jumps[-1]
     batch = max(1, replay.batch * replay.length // length)
     behaviour = config.behaviour
     followed = behaviour.imagine_length if config.levels == 1 else config.jumps[0]

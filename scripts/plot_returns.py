@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+import envs
 from dreamer_h.files import write_text
 from dreamer_h.train.curves import (
     Point,
@@ -61,7 +62,8 @@ def draw(runs: dict[str, dict[str, Runs]], reference: References) -> Figure:
             f"{low} to {high} seeds" if low < high else f"{high} seeds" if high > 1 else "1 seed"
         )
         for axis in (left, right):
-            axis.set_ylim(0, 1000)
+            if task in envs.tasks():  # returns of the suite's tasks are 0 to 1000
+                axis.set_ylim(0, 1000)
             axis.set_title(f"{task}, {count}", loc="left", fontsize=10, fontweight="bold")
             axis.grid(alpha=0.25, linewidth=0.6)
             axis.spines[["top", "right"]].set_visible(False)

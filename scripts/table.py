@@ -304,6 +304,9 @@ def main() -> int:
             queue = Queue(table.parent, jobs, args.jobs)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, queue.stop)
+            if not queue.waiting:
+                print(f"all {len(jobs)} rows are done, {table.parent}/progress.json says; to run "
+                      "them again copy runs.toml into another folder of results/")  # fmt: skip
             return queue.run()
     except LogdirBusy as error:
         sys.exit(str(error))

@@ -118,7 +118,8 @@ def run_addition(arguments: list[str]) -> int:
 
 
 def check_logdir(config: Config, logdir: Path) -> None:
-    """Raises ValueError if the logdir is another config's; a run may go on to more steps."""
+    """Raises ValueError if the logdir is another config's. A run may go on to more steps, exploring
+    if all of it was, and its video is no part of it."""
     path = logdir / "config.json"
     if (logdir / BELOW).exists():
         raise ValueError(
@@ -128,7 +129,11 @@ def check_logdir(config: Config, logdir: Path) -> None:
     if path.exists():
         before, now = json.loads(path.read_text()), flatten(config)
         if now["steps"] > before.get("steps", 0):
+            throughout = [one.get("explore_steps") == one.get("steps") for one in (before, now)]
+            if all(throughout):
+                before["explore_steps"] = now["explore_steps"]
             before["steps"] = now["steps"]
+        before["video"] = now["video"]
         differ = [
             f"--{name}: {before.get(name, 'absent')} there, {now.get(name, 'absent')} now"
             for name in sorted(before.keys() | now.keys())

@@ -161,6 +161,7 @@ def test_updates_follow_from_the_replay_ratio():
         ("optimizer.momentum", 1.0),
         ("optimizer.decay", 1.0),
         ("optimizer.clip", 0.0),
+        ("optimizer.eps", 0.0),
         ("optimizer.learning_rate", float("nan")),
     ],
 )

@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from dreamer_h.guard import EnvironmentFault, checked_reset, checked_step
+from dreamer_h.guard import EnvironmentFault, checked_picture, checked_reset, checked_step
 
 
 class Says(gym.Env):
@@ -72,3 +72,19 @@ def test_what_an_environment_raises_is_quoted(monkeypatch, call):
 def test_a_reward_that_is_no_number_is_a_fault():
     with pytest.raises(EnvironmentFault, match="step raised TypeError"):
         checked_step(Says(GOOD, None), STEP)
+
+
+@pytest.mark.parametrize("drawn, said", [
+    (None, "render gave object"),
+    (np.zeros((4, 4), np.uint8), r"uint8 \(4, 4\), not a picture"),
+    (np.zeros((4, 4, 3), np.float32), "float32"),
+])  # fmt: skip
+def test_what_is_no_picture_is_said(monkeypatch, drawn, said):
+    env = Says(GOOD)
+    monkeypatch.setattr(env, "render", lambda: drawn)
+    with pytest.raises(EnvironmentFault, match=said):
+        checked_picture(env)
+    monkeypatch.setattr(env, "render", lambda: np.ones((4, 5, 3), np.uint8))
+    assert checked_picture(env).shape == (4, 5, 3)
+    with pytest.raises(EnvironmentFault, match="render raised NotImplementedError"):
+        checked_picture(Says(GOOD))

@@ -23,7 +23,7 @@ from dreamer_h.train import fidelity
 from dreamer_h.train.evaluate import Episode, play_held_out
 from dreamer_h.train.evaluator import fields_of
 from dreamer_h.train.level_files import BELOW, level_path, save_level
-from dreamer_h.train.load import load_agent, load_replay
+from dreamer_h.train.load import load_config, load_frozen, load_replay, newest
 from dreamer_h.world.hierarchy import Hierarchy, make_world, on_top, topmost_of
 
 
@@ -49,10 +49,11 @@ def add_level(
     none of runs with pixels, whose errors say little. Raises ValueError where the run has no
     replay, or too short episodes.
     """
-    config, agent, manifest = load_agent(run)
-    config = replace(with_one_more(config, stride), seed=seed)
-    below, ring = load_replay(run)
-    if not ring.num_episodes:
+    config = replace(with_one_more(load_config(run), stride), seed=seed)
+    _keep(run, logdir, config.levels - 1)  # all that is read below: the run may go on meanwhile
+    agent, manifest = load_frozen(logdir)
+    ring = load_replay(logdir)[1]
+    if not list(ring.finished()):
         raise ValueError(f"{run} has no finished episode in its replay; let it collect some first")
     seen = manifest["observation"]
     obs = jax.ShapeDtypeStruct(tuple(seen["shape"]), jnp.dtype(seen["dtype"]))
@@ -61,18 +62,23 @@ def add_level(
     world = offline.fit(world, list(ring.finished()), config, shares, seed=seed, part=topmost_of)
     episodes, _ = play_held_out(agent, config, make_env, config.eval_episodes, seed=seed)
     found = _judged(world, episodes, ring, make_env)
-    logdir.mkdir(parents=True, exist_ok=True)
-    _link(below, logdir / BELOW)
-    for level in range(1, config.levels - 1):
-        if level_path(run, level).exists():
-            _link(level_path(run, level), level_path(logdir, level))
-    (logdir / "replay").mkdir(exist_ok=True)
-    for path in (run / "replay").glob("episode_*.npz"):
-        _link(path, logdir / "replay" / path.name)
     about = {"seed": seed, "crossovers": crossover.as_json(found)}
     save_level(level_path(logdir, config.levels - 1), world, config, about)
     write_json(logdir / "config.json", flatten(config))
     return found
+
+
+def _keep(run: Path, logdir: Path, levels: int) -> None:
+    """A checkpoint of the run, with the levels that were added to it and its replay."""
+    below = run / BELOW if (run / BELOW).exists() else newest(run)
+    (logdir / "replay").mkdir(parents=True, exist_ok=True)
+    _link(below, logdir / BELOW)
+    for level in range(1, levels):
+        level_path(logdir, level).unlink(missing_ok=True)
+        if level_path(run, level).exists():
+            _link(level_path(run, level), level_path(logdir, level))
+    for path in (run / "replay").glob("episode_*.npz"):
+        _link(path, logdir / "replay" / path.name)
 
 
 def _judged(

@@ -47,12 +47,15 @@ def attainment(
         steps = len(episode.action) // behaviour.stride * behaviour.stride
         if not steps:
             continue
-        sequence = episode.beginning(steps)
         assert episode.intent is not None
         goals = episode.intent[: steps : behaviour.stride]
+        # padded to a power of two: each number of segments would be another program
+        count, padded = len(goals), 1 << (len(goals) - 1).bit_length()
+        sequence = episode.beginning(steps, padded * behaviour.stride)
+        goals = np.pad(goals, [(0, padded - count), (0, 0)])
         tried_key, real_key = jr.split(jr.key(number))
         for name, values in _tried(agent, sequence, goals, key=tried_key).items():
-            found.setdefault(name, []).append(np.asarray(values))
+            found.setdefault(name, []).append(np.asarray(values)[:count])
         if episode.moments and number < PUT_BACK:
             tried = really_tried(agent, env, episode, key=real_key)
             if len(tried):
@@ -82,7 +85,7 @@ def _tried(
     manager, worker, stride = behaviour.manager, behaviour.worker, behaviour.stride
     start_key, own_key, oracle_key, known_key = jr.split(key, 4)
     seen = world.start(sequence, key=start_key)
-    spread = None if seen.ground.obs is None else spread_of(seen.ground.obs)
+    spread = None if seen.ground.obs is None else spread_of(seen.ground.obs, sequence.mask)
     end = jax.tree.map(lambda leaf: leaf[stride::stride], seen.ground)
     of_one = jax.tree.map(lambda leaf: leaf[None], (sequence, seen))
     segments = Replayed.of(world, *of_one)

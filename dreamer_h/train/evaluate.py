@@ -10,7 +10,7 @@ import numpy as np
 
 from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.config import Config
-from dreamer_h.guard import EnvironmentFault, checked_reset, checked_step
+from dreamer_h.guard import EnvironmentFault, checked_picture, checked_reset, checked_step
 from dreamer_h.train.act import act, init_memory
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.train.state import Agent
@@ -33,16 +33,20 @@ class Episode:
     def total(self) -> float:
         return float(self.reward.sum())
 
-    def beginning(self, steps: int) -> Sequence:
-        """Its first `steps` agent steps, with nothing of how it ends."""
-        falses = np.zeros(steps + 1, bool)
+    def beginning(self, steps: int, padded: int | None = None) -> Sequence:
+        """Its first `steps` agent steps, with nothing of how it ends; `padded` to so many."""
+        total = padded or steps
+        fill = lambda rows, count: np.pad(
+            rows, [(0, count - len(rows))] + [(0, 0)] * (rows.ndim - 1)
+        )
+        times = np.arange(total + 1)
         return Sequence(
-            obs=self.obs[: steps + 1],
-            action=self.action[:steps],
-            reward=self.reward[: steps + 1],
-            is_first=np.arange(steps + 1) == 0,
-            is_terminal=falses,
-            mask=~falses,
+            obs=fill(self.obs[: steps + 1], total + 1),
+            action=fill(self.action[:steps], total),
+            reward=fill(self.reward[: steps + 1], total + 1),
+            is_first=times == 0,
+            is_terminal=np.zeros(total + 1, bool),
+            mask=times <= steps,
         )
 
 
@@ -57,7 +61,8 @@ def play(
 ) -> list[Episode]:
     """One episode in every environment, side by side; environment i is reset with `seeds[i]`.
 
-    `film` records frames of the first one. An episode lost to a fault is left out with a warning.
+    `film` records frames of the first one, if it can be drawn. An episode lost to a fault is left
+    out with a warning.
     """
     space = envs[0].observation_space
     assert space.shape is not None and space.dtype is not None
@@ -74,6 +79,16 @@ def play(
     moments: list[list[Moment]] = [[] for _ in envs]
     frames: list[np.ndarray] = []
 
+    def shoot() -> bool:
+        """Whether the film goes on."""
+        try:
+            frames.append(checked_picture(envs[0]))
+        except EnvironmentFault as fault:
+            warnings.warn(f"there is no video: {fault}", stacklevel=3)
+            frames.clear()
+            return False
+        return True
+
     def lose(i: int, fault: EnvironmentFault) -> None:
         warnings.warn(f"an evaluation episode was lost: {fault}", stacklevel=3)
         running[i], lost[i] = False, True
@@ -87,7 +102,7 @@ def play(
     step = 0
     while running.any():
         if film and running[0]:
-            frames.append(np.asarray(envs[0].render()))
+            film = shoot()
         memory, action = act(
             agent,
             memory,
@@ -118,7 +133,7 @@ def play(
             running[i] = not (terminated or truncated)
         step += 1
     if film and not lost[0]:
-        frames.append(np.asarray(envs[0].render()))
+        film = shoot()
     return [
         Episode(
             sampled[i],

@@ -81,6 +81,7 @@ class Evaluator:
         if episodes:
             names = names_of(self.fields)
             shown = min(SHOWN, len(episodes[-1].action))
+            shown -= shown % 16 if shown > 16 else 0  # each length would be another program
             context = min(CONTEXT, max(1, shown // 2))
             loop = open_loop(
                 agent.world, episodes[-1], names, self.dt, context=context, length=shown - context

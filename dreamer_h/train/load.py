@@ -37,7 +37,7 @@ def load_agent(
     """
     config = load_config(run)
     if (run / BELOW).exists():
-        return config, *_with_added_levels(run)
+        return config, *load_frozen(run)
     folder = run / "checkpoints"
     paths = Checkpoints(folder).retained()[::-1]
     if which == "best":
@@ -57,7 +57,8 @@ def load_agent(
     raise CheckpointCorrupt("; ".join(reasons))
 
 
-def _with_added_levels(run: Path) -> tuple[Agent, dict[str, Any]]:
+def load_frozen(run: Path) -> tuple[Agent, dict[str, Any]]:
+    """(agent, manifest) of the checkpoint that a logdir with added levels stands on, with them."""
     manifest = read_manifest(run / BELOW)
     below = from_flat(manifest["config"])
     agent = load(run / BELOW, _like(below, manifest))[0].acting

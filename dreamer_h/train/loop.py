@@ -132,7 +132,8 @@ class Trainer:
                     agent, age = self._acting_agent(), 0
                 if self.env_step >= config.steps:
                     break
-                if interrupt.requested:
+                # where the acting copy is made anew anyway: stopping changes nothing of the run
+                if interrupt.requested and age in (0, REFRESH):
                     self.save()
                     return False
                 if age == REFRESH:
@@ -277,7 +278,8 @@ class Trainer:
         if row >= config.failures:
             raise NotFinite(
                 f"{int(row)} updates in a row had a loss or gradient that is not finite; the state "
-                "before them is saved: lower --optimizer.learning_rate, or look at the data"
+                "before them is saved: look at the data, or begin anew with a lower "
+                "--optimizer.learning_rate and another --logdir"
             )
 
     def _restore(self) -> bool:

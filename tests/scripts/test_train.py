@@ -122,6 +122,34 @@ def test_another_config_in_an_old_logdir_is_refused_with_the_difference(finished
     assert (finished / "config.json").read_bytes() == before
 
 
+def test_exploring_goes_on_and_a_video_is_no_other_run(tmp_path):
+    explored = ["--world.ensemble", "2", "--explore", "--steps"]
+    old = train.parse([*explored, "400"])[0]
+    (tmp_path / "config.json").write_text(json.dumps(flatten(old)))
+    train.check_logdir(train.parse([*explored, "800"])[0], tmp_path)
+    train.check_logdir(train.parse([*explored, "400", "--video", "False"])[0], tmp_path)
+    first = ["--world.ensemble", "2", "--steps", "800", "--explore-steps"]
+    with pytest.raises(ValueError, match="--explore_steps: 400 there, 500 now"):
+        train.check_logdir(train.parse([*first, "500"])[0], tmp_path)
+
+
+@pytest.mark.slow
+def test_a_task_that_cannot_be_drawn_has_no_video(tmp_path, cli):
+    short = "--preset debug --steps 64 --prefill 16 --envs 2 --replay.length 4 --eval_every 0"
+    task = "--task probe/constant-terminate-v0 --action_repeat 1 --video True --logdir"
+    with pytest.warns(UserWarning, match="there is no video: render raised NotImplementedError"):
+        assert cli("train.py", *short.split(), *task.split(), tmp_path) == 0
+    assert not (tmp_path / "video.mp4").exists()
+
+
+def test_windows_are_of_whole_jumps_whatever_the_stride(tmp_path):
+    config, _ = train.parse(["--levels", "2", "--strides", "3"])
+    assert config.replay.length % 3 == 0 and config.replay.length >= 16
+    assert train.parse(["--levels", "3", "--strides", "3,5"])[0].replay.length == 60
+    with pytest.raises(ValueError, match="--levels is 0"):
+        train.parse(["--levels", "0"])
+
+
 def test_a_busy_logdir_is_refused(tmp_path, tiny, cli):
     with logdir_lock(tmp_path):
         assert str(cli("train.py", *tiny, "--logdir", tmp_path)).startswith("LogdirBusy: ")

@@ -56,6 +56,15 @@ def test_a_level_is_added_and_every_lower_parameter_stays_bit_for_bit(run, added
     chex.assert_trees_all_equal(agent, again)
 
 
+def test_a_run_that_has_finished_no_episode_is_refused(tmp_path):
+    endless = lambda: toy.Toy(length=1000)
+    trainer = toy.trainer(tmp_path / "run", endless, steps=100)
+    toy.finish(trainer)
+    (tmp_path / "run" / "config.json").write_text(json.dumps(flatten(trainer.config)))
+    with pytest.raises(ValueError, match="has no finished episode in its replay"):
+        add(tmp_path / "run", tmp_path / "added", 2)
+
+
 @pytest.mark.slow
 def test_a_third_level_leaves_the_second_as_it_is(added, tmp_path):
     logdir, _ = added

@@ -11,7 +11,7 @@ import toy
 
 from dreamer_h.config import Config, JumpConfig, ReplayConfig
 from dreamer_h.train import oracle
-from dreamer_h.train.attainment import attainment, brier, calibration_error
+from dreamer_h.train.attainment import _tried, attainment, brier, calibration_error
 from dreamer_h.train.evaluate import Episode, play
 from dreamer_h.train.gap import promised_and_paid
 from dreamer_h.train.state import Agent, init_agent
@@ -54,6 +54,14 @@ def test_attainment_is_of_whole_segments_of_sampled_episodes(agent):
     everywhere = attainment(agent, env, [episode(9)], 1e9)
     assert everywhere["attained/within"] == 1e9
     assert all(everywhere[f"attained/{name}"] == 1 for name in ("real", "simulated"))
+
+
+def test_episodes_of_many_lengths_need_few_programs(agent):
+    attainment(agent, toy.Plain(), [episode(2 * 8)], 0.3)
+    before = _tried._cache_size()
+    for segments in (5, 6, 7):
+        assert attainment(agent, toy.Plain(), [episode(2 * segments)], 0.3)
+    assert _tried._cache_size() == before
 
 
 @pytest.fixture(scope="module")

@@ -130,9 +130,9 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, monkeypatch, whole, moments)
     toy.same_runs(tmp_path / "run", tmp_path / "whole" if "prefill" in changes else whole[0])
 
 
-def test_an_interrupted_run_saves_where_it_stands_and_resumes(tmp_path):
-    interrupt = Interrupt()
-    trainer = toy.trainer(tmp_path)
+def test_an_interrupted_run_saves_where_the_acting_copy_is_made_anew_and_resumes(tmp_path, whole):
+    interrupt, changes = Interrupt(), {"eval_every": 150}
+    trainer = toy.trainer(tmp_path, **changes)
     step = trainer._step
 
     def until(agent):
@@ -143,10 +143,12 @@ def test_an_interrupted_run_saves_where_it_stands_and_resumes(tmp_path):
     assert not trainer.run(interrupt)
     trainer.close()
     manifest = read_manifest(Checkpoints(tmp_path / "checkpoints").retained()[-1])
-    assert manifest["agent_step"] == 90  # no multiple of checkpoint_every
-    resumed = toy.trainer(tmp_path)
-    assert resumed.agent_step == 90 and resumed.updates == (90 - 48) // 8
+    # no multiple of checkpoint_every, but three times eight vector steps after one
+    assert manifest["agent_step"] == 98
+    resumed = toy.trainer(tmp_path, **changes)
+    assert resumed.agent_step == 98 and resumed.updates == (98 - 48) // 8
     assert toy.finish(resumed).updates == 19
+    toy.same_runs(tmp_path, whole[0])
     steps = [r["env_step"] for r in toy.metrics(tmp_path) if "replay/steps" in r]
     assert steps == passed(60)
 
