@@ -144,6 +144,9 @@ class BehaviourConfig:
     replayed state, begun anew each time."""
     path_length: int = 500
     """Agent steps, in the mean, until such a path begins anew at a replayed state."""
+    path_longest: int = 0
+    """Paths are longer where the simulator is trusted farther: as long as the trusted horizon of
+    the last evaluation (states; within half a deviation with 90 %), up to this. 0 is never."""
     gradient_steps: int = 1
     """Gradient steps of the behaviour for one of the simulator."""
     horizon: float = 333.0

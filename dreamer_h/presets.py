@@ -75,6 +75,7 @@ PRESETS: dict[str, Config] = {
             entropy_rate=1e-3,
             paths=64,
             path_length=30,
+            path_longest=100,
             manager_jumps=4,
             worker_waypoints=16,
             gradient_steps=4,

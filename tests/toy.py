@@ -89,11 +89,11 @@ def config(*, replay: dict[str, Any] | None = None, **changes) -> Config:
     debug = preset("debug")
     chosen = {"task": "toy", "steps": 400, "prefill": 48, "eval_every": 0, "checkpoint_every": 100,
               "log_every": 60, "average": 0.8} | changes  # fmt: skip
+    behaviour = dataclasses.replace(debug.behaviour, paths=8, path_length=20, gradient_steps=2)
     return dataclasses.replace(
         debug,
         replay=dataclasses.replace(debug.replay, **replay or {}),
-        behaviour=dataclasses.replace(debug.behaviour, paths=8, path_length=20, gradient_steps=2),
-        **chosen,
+        **{"behaviour": behaviour, **chosen},
     )
 
 

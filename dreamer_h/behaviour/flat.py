@@ -55,8 +55,7 @@ def flat_losses(
     start = Underway.begun(start)
     begun = Beginnings.all_of(start, real)
     if paths is not None:
-        share = config.imagine_length / config.path_length
-        begun = paths.begun(start, real, share, key=begin_key)
+        begun = paths.begun(start, real, config.imagine_length, key=begin_key)
     real = begun.real
     rollout, last, discount = imagine(
         dream, behaviour, begun.state, config.imagine_length,

@@ -122,8 +122,7 @@ def hierarchical_losses(
     replayed = Replayed.of(dream, batch, seen)
     begun = Beginnings.all_of(replayed.post, replayed.real)
     if paths is not None:
-        share = dream.strides[0] / config.path_length
-        begun = paths.begun(replayed.post, replayed.real, share, key=begin_key)
+        begun = paths.begun(replayed.post, replayed.real, dream.strides[0], key=begin_key)
     dreamt = plan(
         dream, manager, begun.state.standing, config.manager_jumps,
         lambda_=config.lambda_, reliant=config.reliant, attitude=lesson.attitude, key=plan_key,

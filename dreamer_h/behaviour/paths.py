@@ -22,25 +22,26 @@ class Paths(eqx.Module):
 
     state: Any  # (P, ...) of whatever the simulator goes on from
     over: Bool[Array, " P"]  # cannot go on
+    length: Float[Array, ""]  # agent steps, in the mean, until one begins anew
 
     @classmethod
-    def init(cls, like: Any, count: int) -> "Paths":
+    def init(cls, like: Any, count: int, length: int) -> "Paths":
         """None has begun; `like` is a state of one."""
         nowhere = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), like)
-        return cls(nowhere, jnp.ones(count, bool))
+        return cls(nowhere, jnp.ones(count, bool), jnp.float32(length))
 
     def begun(
-        self, seen: T, real: Bool[Array, " N"], share: float, *, key: PRNGKeyArray
+        self, seen: T, real: Bool[Array, " N"], steps: int, *, key: PRNGKeyArray
     ) -> "Beginnings[T]":
-        """Where they go on from.
+        """Where they go on from, for `steps` agent steps.
 
-        Those that are over, and a `share` of the others, begin anew at one of `seen` (N, ...) that
-        is real, where there is any.
+        Those that are over, and as many of the others as their length asks for, begin anew at one
+        of `seen` (N, ...) that is real, where there is any.
         """
         choose_key, anew_key = jr.split(key)
         count = len(self.over)
         chosen = jr.choice(choose_key, len(real), (count,), p=real / jnp.maximum(real.sum(), 1))
-        anew = self.over | (jr.uniform(anew_key, (count,)) < share)
+        anew = self.over | (jr.uniform(anew_key, (count,)) < steps / self.length)
         start = either(anew, jax.tree.map(lambda leaf: leaf[chosen], seen), self.state)
         return Beginnings(start, real[chosen] | ~anew, chosen, anew)
 
@@ -61,7 +62,7 @@ class Paths(eqx.Module):
         ]
         whole = jnp.stack(finite).all(0)
         over = ~real | ~whole | (jr.uniform(key, real.shape) >= survived)
-        return jax.lax.stop_gradient(Paths(either(whole, last, self.state), over))
+        return jax.lax.stop_gradient(Paths(either(whole, last, self.state), over, self.length))
 
 
 class Beginnings(eqx.Module, Generic[T]):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from dreamer_h.behaviour.paths import Paths
 from dreamer_h.config import Config
 from dreamer_h.fields import flatten
 from dreamer_h.files import write_json
@@ -159,7 +160,9 @@ class Trainer:
         if self.env_step >= self.config.steps:
             self.crossovers = self.evaluator.crossovers(agent.world, self.ring, self.counts)
         self.calibration, trusted = self.evaluator.trust(agent.world, self.ring, self.counts)
-        self.state = replace(self.state, trusted=jnp.asarray(trusted, jnp.float32))
+        self.state = replace(
+            self.state, trusted=jnp.asarray(trusted, jnp.float32), paths=self._paths()
+        )
         if found:
             minutes = {"what": "minutes", "value": self.seconds / 60, "lo": None, "hi": None}
             found.append({**found[0], **minutes, "unit": "minutes"})
@@ -234,6 +237,15 @@ class Trainer:
         self.tally.episodes += self.collector.step(action)
         self.tally.actions.append(np.asarray(action))
         self.agent_step += config.envs
+
+    def _paths(self) -> Paths | None:
+        """Imagined paths, as long as the simulator is trusted."""
+        paths, chosen = self.state.paths, self.config.behaviour
+        if paths is None or not chosen.path_longest:
+            return paths
+        length = float(np.clip(self.evaluator.trusted, chosen.path_length, chosen.path_longest))
+        self.logger.scalars(self.counts, {"behaviour/path_length": length})
+        return replace(paths, length=jnp.float32(length))
 
     def _acting_agent(self) -> Any:
         # A copy: the update donates the original while the copy still acts.

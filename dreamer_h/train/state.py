@@ -101,13 +101,16 @@ def init_statistics(config: Config) -> Statistics | HierarchyStatistics:
 
 def init_paths(world: AnyWorld, config: Config) -> Paths | None:
     """None has begun."""
-    if not config.behaviour.paths:
+    chosen = config.behaviour
+    if not chosen.paths:
         return None
     world = in_precision(world, jnp.dtype(config.precision))
     if isinstance(world, Hierarchy):
         stack = world.initial()
-        return Paths.init(Post.seen(stack.ground, stack.above[0]), config.behaviour.paths)
-    return Paths.init(Underway.begun(world.initial()), config.behaviour.paths)
+        like = Post.seen(stack.ground, stack.above[0])
+    else:
+        like = Underway.begun(world.initial())
+    return Paths.init(like, chosen.paths, chosen.path_length)
 
 
 def in_precision(tree: T, dtype: jnp.dtype) -> T:

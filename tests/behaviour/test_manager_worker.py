@@ -327,7 +327,7 @@ def test_paths_of_segments_go_on_where_the_worker_ended(model, seen):
     world, behaviour = model
     # nothing ends here
     world = eqx.tree_at(lambda w: w.base.continue_.output.bias, world, jnp.full(1, 50.0))
-    config = dataclasses.replace(BEHAVIOUR, paths=5, path_length=1_000_000, worker_waypoints=2)
+    config = dataclasses.replace(BEHAVIOUR, paths=5, worker_waypoints=2)
     batch = tiny.batch(size=B, steps=T)
 
     @jax.jit
@@ -340,12 +340,12 @@ def test_paths_of_segments_go_on_where_the_worker_ended(model, seen):
 
     nothing, usual = world.initial(), HierarchyStatistics.init(config)
     nowhere = Post.seen(nothing.ground, nothing.above[0])
-    found, first, _ = learn(Paths.init(nowhere, 5), jr.key(0), usual)
+    found, first, _ = learn(Paths.init(nowhere, 5, 1_000_000), jr.key(0), usual)
     assert found["worker/value"].shape == (K, 7) and found["manager/value"].shape[1] == 5
     assert found["manager/prior"].shape == (B * T // K,)  # of all that was replayed
     assert not first.over.any()
     replayed = Replayed.of(world, batch, seen)
-    begun = first.begun(replayed.post, replayed.real, 0.0, key=jr.key(2))
+    begun = first.begun(replayed.post, replayed.real, 0, key=jr.key(2))
     chex.assert_trees_all_equal(begun.state, first.state)
     _, second, metrics = learn(first, jr.key(1), usual)
     assert all(np.isfinite(value) for value in metrics.values())

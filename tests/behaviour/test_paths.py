@@ -13,6 +13,7 @@ from dreamer_h.types import Latent
 from dreamer_h.world.world import World
 
 P, N, H, HORIZON = 4, 6, 3, 100.0
+LENGTH = 40
 
 
 def latent(values) -> Latent:
@@ -31,17 +32,17 @@ SEEN = latent(range(10, 10 + N))
 
 @pytest.fixture
 def going() -> Paths:
-    return Paths(latent(range(P)), jnp.zeros(P, bool))
+    return Paths(latent(range(P)), jnp.zeros(P, bool), jnp.float32(LENGTH))
 
 
 def test_none_has_begun_and_all_begin_where_something_was_seen():
     world = tiny.weights(lambda: World(tiny.STATE, tiny.ACTION, tiny.WORLD, key=jr.key(0)))
-    paths = Paths.init(world.initial(), P)
+    paths = Paths.init(world.initial(), P, LENGTH)
     chex.assert_trees_all_equal_shapes_and_dtypes(paths.state, latent(range(P)))
     real = jnp.asarray([False, True, False, True, True, False])
     found = set()
     for seed in range(20):
-        begun = paths.begun(SEEN, real, 0.0, key=jr.key(seed))
+        begun = paths.begun(SEEN, real, 0, key=jr.key(seed))
         start = begun.state
         assert begun.real.all() and begun.anew.all()
         assert numbers(start) == [10.0 + i for i in begun.chosen.tolist()]
@@ -53,13 +54,15 @@ def test_none_has_begun_and_all_begin_where_something_was_seen():
 
 def test_those_that_are_over_begin_anew_and_so_does_a_share_of_the_others(going):
     real = jnp.ones(N, bool)
-    begun = going.begun(SEEN, real, 0.0, key=jr.key(0))
+    begun = going.begun(SEEN, real, 0, key=jr.key(0))
     assert numbers(begun.state) == [0, 1, 2, 3] and begun.real.all() and not begun.anew.any()
-    over = Paths(going.state, jnp.asarray([False, True, False, False]))
-    start = over.begun(SEEN, real, 0.0, key=jr.key(0)).state
+    over = Paths(going.state, jnp.asarray([False, True, False, False]), going.length)
+    start = over.begun(SEEN, real, 0, key=jr.key(0)).state
     assert numbers(start)[1] >= 10 and [numbers(start)[i] for i in (0, 2, 3)] == [0, 2, 3]
     anew = [
-        np.mean(np.array(numbers(going.begun(SEEN, real, 0.25, key=jr.key(seed)).state)) >= 10)
+        np.mean(
+            np.array(numbers(going.begun(SEEN, real, LENGTH // 4, key=jr.key(seed)).state)) >= 10
+        )
         for seed in range(200)
     ]
     assert np.mean(anew) == pytest.approx(0.25, abs=0.05)
@@ -67,8 +70,8 @@ def test_those_that_are_over_begin_anew_and_so_does_a_share_of_the_others(going)
 
 def test_a_batch_without_any_state_begins_nothing(going):
     real = jnp.zeros(N, bool)
-    over = Paths(going.state, jnp.asarray([True, False, False, True]))
-    begun = over.begun(SEEN, real, 0.0, key=jr.key(0))
+    over = Paths(going.state, jnp.asarray([True, False, False, True]), going.length)
+    begun = over.begun(SEEN, real, 0, key=jr.key(0))
     assert begun.real.tolist() == [False, True, True, False]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(begun.state))
 

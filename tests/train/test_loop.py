@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -151,6 +152,36 @@ def test_an_interrupted_run_saves_where_the_acting_copy_is_made_anew_and_resumes
     toy.same_runs(tmp_path, whole[0])
     steps = [r["env_step"] for r in toy.metrics(tmp_path) if "replay/steps" in r]
     assert steps == passed(60)
+
+
+def test_imagined_paths_last_as_long_as_the_simulator_is_trusted(tmp_path, monkeypatch):
+    behaviour = dataclasses.replace(toy.config().behaviour, path_length=20, path_longest=50)
+    trainer = toy.trainer(tmp_path, behaviour=behaviour)
+    length = lambda trainer: float(trainer.state.paths.length)
+    found = [length(trainer)]
+    for trusted in (0.0, 33.0, 400.0):
+        monkeypatch.setattr(trainer, "evaluator", Trusting(trainer.evaluator, trusted))
+        trainer.evaluate()
+        found.append(length(trainer))
+    assert found == [20, 20, 33, 50]
+    trainer.save()
+    trainer.close()
+    assert length(toy.trainer(tmp_path, behaviour=behaviour)) == 50  # resumed
+    name = "behaviour/path_length"
+    assert [r[name] for r in toy.metrics(tmp_path) if name in r] == found[1:]
+
+
+class Trusting:
+    """An evaluator that has measured a trusted horizon."""
+
+    def __init__(self, inner, trusted: float):
+        self.inner, self.trusted = inner, trusted
+
+    def __call__(self, *inputs):
+        return []
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
 
 
 def test_an_environment_that_cannot_tell_its_state_keeps_what_was_seen_of_it(tmp_path, monkeypatch):

@@ -184,13 +184,13 @@ def test_further_steps_of_the_behaviour_leave_the_simulator_as_it_is_and_move_pa
     found = []
     for steps in (1, 3):
         behaviour = dataclasses.replace(
-            CONFIG.behaviour, paths=4, path_length=6, gradient_steps=steps, replay_value_scale=0.0
+            CONFIG.behaviour, paths=4, gradient_steps=steps, replay_value_scale=0.0
         )
         config = dataclasses.replace(CONFIG, behaviour=behaviour)
         update, state = make_update(config), fresh(config)
         # paths begin anew, since none has begun
         state = dataclasses.replace(
-            state, paths=Paths.init(Underway.begun(state.agent.world.initial()), 4)
+            state, paths=Paths.init(Underway.begun(state.agent.world.initial()), 4, 6)
         )
         for i in range(2):
             state, metrics = update(state, tiny.batch(i))
