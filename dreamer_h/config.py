@@ -145,8 +145,9 @@ class BehaviourConfig:
     path_length: int = 500
     """Agent steps, in the mean, until such a path begins anew at a replayed state."""
     path_longest: int = 0
-    """Paths are longer where the simulator is trusted farther: as long as the trusted horizon of
-    the last evaluation (states; within half a deviation with 90 %), up to this. 0 is never."""
+    """Paths are longer where the simulator is: as long as it was accurate at the last evaluation
+    (of states, from 5 `eval_episodes` on: within half a deviation with 90 %), up to this. 0 is
+    never."""
     gradient_steps: int = 1
     """Gradient steps of the behaviour for one of the simulator."""
     horizon: float = 333.0
@@ -259,7 +260,8 @@ class Config:
     """Of the networks' arithmetic; parameters, losses and returns stay float32. bfloat16 is for
     GPUs: it is slower than float32 on CPUs."""
     eval_every: int = 10_000
-    """Env steps between evaluations; 0 evaluates only at the end."""
+    """Env steps between evaluations, which also say how long imagined paths last and what of doubt
+    is usual; 0 evaluates only at the end."""
     eval_episodes: int = 10
     """Episodes of each evaluation, for the mode and for the sampled policy each."""
     explore_steps: int = 0

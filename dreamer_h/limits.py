@@ -72,7 +72,8 @@ def check(config: Any) -> None:
             f"--behaviour.path_length is {behaviour.path_length}; paths are at least as long as "
             f"--behaviour.imagine_length, {behaviour.imagine_length}"
         )
-    if behaviour.path_longest and behaviour.path_longest < behaviour.path_length:
+    longest = behaviour.path_longest if behaviour.paths else 0
+    if longest and longest < behaviour.path_length:
         raise ValueError(
             f"--behaviour.path_longest is {behaviour.path_longest}, less than "
             f"--behaviour.path_length, {behaviour.path_length}; set it to 0, or to more"

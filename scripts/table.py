@@ -18,6 +18,8 @@ After a kill -9 of the queue its children go on: wait for them, or stop them, be
     task = "walker-walk"      # or a list of tasks
     seeds = [0, 1]
     args = "--world.levels 1"     # any further field fills its {placeholder}
+
+{logdir} is {runs}/<variant>/<task>/<seed>, {runs} is runs/<name>, {results} the table's own folder.
 """
 
 import argparse
@@ -98,11 +100,12 @@ def read_jobs(table: Path) -> list[Job]:
 
 def _job(table: Path, fields: dict[str, Any]) -> Job:
     name, variant, task, seed = table.parent.name, fields["variant"], fields["task"], fields["seed"]
-    logdir = Path("runs") / name / variant / task / str(seed)
+    places = {"runs": Path("runs") / name, "results": table.parent}
+    logdir = places["runs"] / variant / task / str(seed)
 
     def fill(template: str) -> str:
         try:
-            return template.format(**{**fields, "logdir": logdir})
+            return template.format(**{**fields, "logdir": logdir, **places})
         except (KeyError, IndexError) as error:
             raise ValueError(
                 f"{table}: nothing fills {{{error.args[0]}}} of {template!r} in {variant}/{task}; "

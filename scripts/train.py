@@ -62,7 +62,8 @@ def parse(arguments: list[str]) -> tuple[Config, Path]:
         prog="python scripts/train.py",
         description=f"{__doc__}\n\nBeside the flags below: --preset {{{','.join(PRESETS)}}}, "
         f"--recipe {{{','.join(RECIPES)}}}, --logdir FOLDER (default runs/<task>-<seed>). "
-        "With --levels 2 the replay's windows hold four jumps, unless --replay.length is given. "
+        "With --levels 2 the replay's windows hold whole jumps, four at least, unless "
+        "--replay.length is given. "
         "--pessimism and --trust-horizon are those of --behaviour; --explore seeks what the "
         "simulator does not know for the whole run, and no reward. A run that is in its logdir "
         "already goes on where it stands, to more --steps too.",

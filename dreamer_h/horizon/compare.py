@@ -20,8 +20,9 @@ def paired(
 
     Each {"metric", "left", "right", "horizon", "value", "lo", "hi"}: the mean over windows of
     left - right; the interval resamples episodes. Models of several folders (seeds) stay apart.
-    None stands for differences that are not finite. Raises ValueError where the recordings or the
-    windows differ.
+    A model under other actions (`score --changed`) has another truth on these windows: the
+    difference to it as it was says how much harder that is. None stands for differences that are
+    not finite. Raises ValueError where the recordings or the windows differ.
     """
     named = {
         name if len(folders) == 1 else f"{folder.name}/{name}": (folder, name, report)
@@ -38,12 +39,6 @@ def paired(
             raise ValueError(
                 f"{label} was scored on recording {report['data'][:12]}, {labels[0]} on "
                 f"{data[:12]}; score both on one recording"
-            )
-        changed = [found.get("origin", {}).get("changed") for found in (report, scored[0][2])]
-        if changed[0] != changed[1]:
-            raise ValueError(
-                f"{label} was scored with --changed {changed[0]}, {labels[0]} with {changed[1]}: "
-                "the truth is another; give them folders of their own"
             )
     arrays = []
     for folder, name, _ in scored:

@@ -95,9 +95,10 @@ def from_minari(name: str, folder: Path) -> Recording:
 
 def _scaled(action: np.ndarray, space: gym.spaces.Box) -> np.ndarray:
     """Simulators know actions from -1 to 1, and nothing beyond."""
-    bounded = np.isfinite(space.low) & np.isfinite(space.high)
-    low, high = np.where(bounded, space.low, -1.0), np.where(bounded, space.high, 1.0)
-    found = (2.0 * (action - low) / (high - low) - 1.0).astype(np.float32)
+    bounded = np.isfinite(space.low) & np.isfinite(space.high) & (space.low < space.high)
+    low = np.where(bounded, space.low, -1.0).astype(np.float64)
+    high = np.where(bounded, space.high, 1.0).astype(np.float64)
+    found = ((2.0 * action - (high + low)) / (high - low)).astype(np.float32)
     if (beyond := np.abs(found).max(initial=0.0)) > 1.0 + 1e-5:
         raise ValueError(
             f"actions come to {beyond:.3g} times the edge of {space}, and simulators know none "

@@ -73,7 +73,7 @@ def trust_report(
                     for h in reach
                     if h <= min(usual[name].shape[1], told[name].shape[1])
                 }
-                for name in sorted(usual)
+                for name in sorted(usual.keys() & told.keys())
             },
         }
     return report

@@ -50,11 +50,11 @@ def add_level(
     replay, or too short episodes.
     """
     config = replace(with_one_more(load_config(run), stride), seed=seed)
-    _keep(run, logdir, config.levels - 1)  # all that is read below: the run may go on meanwhile
+    if not list(load_replay(run)[1].finished()):
+        raise ValueError(f"{run} has no finished episode in its replay; let it collect some first")
+    _keep(run, logdir, config.levels)  # all that is read below: the run may go on meanwhile
     agent, manifest = load_frozen(logdir)
     ring = load_replay(logdir)[1]
-    if not list(ring.finished()):
-        raise ValueError(f"{run} has no finished episode in its replay; let it collect some first")
     seen = manifest["observation"]
     obs = jax.ShapeDtypeStruct(tuple(seen["shape"]), jnp.dtype(seen["dtype"]))
     fresh = make_world(obs, manifest["action"], config, key=jr.key(seed))
@@ -69,11 +69,12 @@ def add_level(
 
 
 def _keep(run: Path, logdir: Path, levels: int) -> None:
-    """A checkpoint of the run, with the levels that were added to it and its replay."""
+    """A checkpoint of the run, with its replay and those of `levels` that were added to it; what an
+    attempt before has left goes."""
     below = run / BELOW if (run / BELOW).exists() else newest(run)
     (logdir / "replay").mkdir(parents=True, exist_ok=True)
     _link(below, logdir / BELOW)
-    for level in range(1, levels):
+    for level in range(1, levels + 1):
         level_path(logdir, level).unlink(missing_ok=True)
         if level_path(run, level).exists():
             _link(level_path(run, level), level_path(logdir, level))

@@ -38,7 +38,7 @@ class Evaluator:
         self.config, self.make_env, self.logger = config, make_env, logger
         self.envs: list[gym.Env] = []
         self.episodes: list[Episode] = []  # of the last call
-        self.trusted = 0.0  # agent steps, at the last call; 0 where nothing could be said
+        self.accurate = 0.0  # agent steps, at the last call; 0 where nothing could be said
         self.dt = float(getattr(env.unwrapped, "dt", 1.0))
         self.fields = fields_of(env)
 
@@ -75,10 +75,10 @@ class Evaluator:
             ]
         if len(ring.obs_shape) == 1:  # deviations of pixels say little
             curves = fidelity.measure(agent.world, episodes, ring.finished(), self.fields)
-            self.trusted = 0.0
+            self.accurate = 0.0
             if curves is not None:
                 measured = fidelity.scalars(curves)
-                self.trusted = measured.get("horizon/trusted", 0.0)
+                self.accurate = measured.get("horizon/trusted", 0.0)
                 scalars |= measured
                 self.logger.figure(counts, "horizon/curve", fidelity.picture(curves, self.dt))
         self.logger.scalars(counts, scalars)

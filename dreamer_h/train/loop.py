@@ -239,11 +239,11 @@ class Trainer:
         self.agent_step += config.envs
 
     def _paths(self) -> Paths | None:
-        """Imagined paths, as long as the simulator is trusted."""
+        """Imagined paths, which last as long as the simulator was accurate just now."""
         paths, chosen = self.state.paths, self.config.behaviour
         if paths is None or not chosen.path_longest:
             return paths
-        length = float(np.clip(self.evaluator.trusted, chosen.path_length, chosen.path_longest))
+        length = float(np.clip(self.evaluator.accurate, chosen.path_length, chosen.path_longest))
         self.logger.scalars(self.counts, {"behaviour/path_length": length})
         return replace(paths, length=jnp.float32(length))
 

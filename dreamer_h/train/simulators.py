@@ -1,5 +1,6 @@
 """A simulator by its name, for whoever holds it against a recording."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,9 @@ from dreamer_h.horizon.pooled import Pooled
 from dreamer_h.horizon.recording import Recording
 from dreamer_h.horizon.score import SAMPLES, Benchmark
 from dreamer_h.horizon.simulator import Simulator
+from dreamer_h.replay import storage
 from dreamer_h.replay.episode import Episode
+from dreamer_h.train.archive import CheckpointCorrupt
 from dreamer_h.train.load import described_run, load_agent, load_config, load_replay
 from dreamer_h.train.state import Agent
 
@@ -42,7 +45,6 @@ def found_simulator(
         origin = {field: getattr(card, field) for field in made}
     elif (folder / "config.json").exists():
         agent, marks = found_run(folder, recording, short_name)
-        _check_unseen(folder, recording)
         name, simulator = folder.name, LatentSimulator(agent.world, marks)
         config = load_config(folder)
         origin = {"model": "run", "seed": config.seed, "config": flatten(config)}
@@ -74,9 +76,17 @@ def found_run(
     return agent, handed_over(from_json(manifest.get("crossovers", [])))
 
 
-def _check_unseen(folder: Path, recording: Recording) -> None:
-    """Raises ValueError where a run learned from what it is to be held to."""
-    known = {_content(episode) for episode in load_replay(folder)[1].finished()}
+def check_unseen(folder: Path, recording: Recording) -> None:
+    """Raises ValueError where a run, if `folder` is one, learned from what it is to be held to, as
+    far as it remembers; warns where its replay is not there, or damaged."""
+    if not (folder / "config.json").exists():
+        return
+    try:
+        episodes = list(load_replay(folder)[1].finished())
+    except (OSError, ValueError, CheckpointCorrupt, storage.ReplayCorrupt) as error:
+        warnings.warn(f"nothing tells what {folder} learned from: {error}", stacklevel=2)
+        return
+    known = {_content(episode) for episode in episodes}
     held = [*recording.numbers("calibration"), *recording.numbers("test")]
     seen = [number for number in held if _content(recording.episode(number)) in known]
     if seen:

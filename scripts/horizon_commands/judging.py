@@ -32,7 +32,7 @@ from dreamer_h.horizon.scored_files import read_reports, rows, save
 from dreamer_h.horizon.yardsticks import YARDSTICKS
 from dreamer_h.train.load import newest
 from dreamer_h.train.policy import Snapshots
-from dreamer_h.train.simulators import found_run, found_simulator
+from dreamer_h.train.simulators import check_unseen, found_run, found_simulator
 from dreamer_h.world.hierarchy import Hierarchy
 from envs.physics import DmcPhysics
 from envs.quantities import quantities
@@ -103,6 +103,7 @@ def run_score(chosen: argparse.Namespace) -> None:
             chosen.model, bench, envs.short_name,
             fast=chosen.fast, damped=chosen.damped, pool=chosen.pool,
         )  # fmt: skip
+        check_unseen(Path(chosen.model), recording)
         name = chosen.name or name + changed
         answers = ask(simulator, questions(bench), seed=chosen.seed)
     bench = replace(bench, floor=floor_of(bench, chosen.jobs, chosen.changed))
@@ -143,6 +144,7 @@ def add_levels(parser: argparse.ArgumentParser) -> None:
 def run_levels(chosen: argparse.Namespace) -> None:
     recording = load_recording(chosen.data)
     bench = benchmark(recording, quantities(recording.task, recording.layout))
+    check_unseen(Path(chosen.model), recording)
     name, simulator, origin = found_simulator(chosen.model, bench, envs.short_name)
     name = chosen.name or name
     if not isinstance(simulator, LatentSimulator) or not isinstance(simulator.world, Hierarchy):

@@ -28,7 +28,7 @@ from dreamer_h.train.evaluator import fields_of
 from dreamer_h.train.exploit import mirage, optimised
 from dreamer_h.train.load import load_agent, load_replay
 from dreamer_h.train.policy import Snapshots
-from dreamer_h.train.simulators import found_run, found_simulator
+from dreamer_h.train.simulators import check_unseen, found_run, found_simulator
 from horizon_commands.judging import make_physics
 
 
@@ -122,6 +122,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 def run_trust(chosen: argparse.Namespace) -> None:
     recording = load_recording(chosen.data)
     bench = benchmark(recording, {})
+    check_unseen(Path(chosen.model), recording)
     name, simulator, origin = found_simulator(chosen.model, bench, envs.short_name)
     name = chosen.name or name
     if not isinstance(simulator, LatentSimulator):
@@ -155,6 +156,7 @@ def run_rank(chosen: argparse.Namespace) -> None:
     bench = benchmark(recording, {})
     if not recording.restartable:
         raise ValueError(f"{chosen.data} cannot be restarted: nothing says what policies are worth")
+    check_unseen(Path(chosen.model), recording)
     name, simulator, origin = found_simulator(chosen.model, bench, envs.short_name)
     name = chosen.name or name
     paths = [path for given in chosen.policies for path in snapshots_of(given)]

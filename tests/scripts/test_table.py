@@ -109,6 +109,24 @@ def test_rows_are_completed_collected_and_skipped_the_next_time(folder):
         assert str(folder) not in path.read_text() and sys.executable not in path.read_text()
 
 
+def test_a_copied_table_keeps_to_its_own_folders_and_says_when_all_is_done(folder):
+    own = (
+        '[[runs]]\nvariant = "flat"\nseeds = [0]\nthen = ["cp {logdir}/rows.json {results}/{task}"]'
+    )
+    write(folder, own + '\nrows = "{runs}/flat/{task}/{seed}/rows.json"')
+    again = folder / "results" / "again" / "runs.toml"
+    again.parent.mkdir()
+    again.write_bytes((folder / "results" / "demo" / "runs.toml").read_bytes())
+    assert table(folder)[0] == 0
+    command = [sys.executable, str(SCRIPT), str(again)]
+    for said in ("[1/1 done] flat/walker-walk/0 done", "all 1 rows are done"):
+        found = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30)
+        assert found.returncode == 0 and said in found.stdout
+    for name in ("demo", "again"):
+        assert (folder / "results" / name / "walker-walk").exists()
+        assert (folder / "runs" / name / "flat" / "walker-walk" / "0" / "started").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_row_is_not_done_and_is_resumed(folder, number):
     write(folder, '[[runs]]\nvariant = "flat"\nseeds = [0]\n[[runs]]\nvariant = "slow"')

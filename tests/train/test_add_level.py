@@ -63,6 +63,7 @@ def test_a_run_that_has_finished_no_episode_is_refused(tmp_path):
     (tmp_path / "run" / "config.json").write_text(json.dumps(flatten(trainer.config)))
     with pytest.raises(ValueError, match="has no finished episode in its replay"):
         add(tmp_path / "run", tmp_path / "added", 2)
+    assert not (tmp_path / "added").exists()
 
 
 @pytest.mark.slow

@@ -154,13 +154,13 @@ def test_an_interrupted_run_saves_where_the_acting_copy_is_made_anew_and_resumes
     assert steps == passed(60)
 
 
-def test_imagined_paths_last_as_long_as_the_simulator_is_trusted(tmp_path, monkeypatch):
+def test_imagined_paths_last_as_long_as_the_simulator_is_accurate(tmp_path, monkeypatch):
     behaviour = dataclasses.replace(toy.config().behaviour, path_length=20, path_longest=50)
     trainer = toy.trainer(tmp_path, behaviour=behaviour)
     length = lambda trainer: float(trainer.state.paths.length)
     found = [length(trainer)]
-    for trusted in (0.0, 33.0, 400.0):
-        monkeypatch.setattr(trainer, "evaluator", Trusting(trainer.evaluator, trusted))
+    for steps in (0.0, 33.0, 400.0):
+        monkeypatch.setattr(trainer, "evaluator", Accurate(trainer.evaluator, steps))
         trainer.evaluate()
         found.append(length(trainer))
     assert found == [20, 20, 33, 50]
@@ -171,11 +171,11 @@ def test_imagined_paths_last_as_long_as_the_simulator_is_trusted(tmp_path, monke
     assert [r[name] for r in toy.metrics(tmp_path) if name in r] == found[1:]
 
 
-class Trusting:
-    """An evaluator that has measured a trusted horizon."""
+class Accurate:
+    """An evaluator that has measured an accurate horizon."""
 
-    def __init__(self, inner, trusted: float):
-        self.inner, self.trusted = inner, trusted
+    def __init__(self, inner, accurate: float):
+        self.inner, self.accurate = inner, accurate
 
     def __call__(self, *inputs):
         return []
