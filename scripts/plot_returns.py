@@ -267,12 +267,29 @@ def save(figure: Figure, path: Path) -> None:
     print(path)
 
 
+def drawn(
+    runs: dict[str, dict[str, Runs]], variants: list[str] | None
+) -> dict[str, dict[str, Runs]]:
+    """Of these variants alone, if any are named. Raises ValueError for one that there is not."""
+    known = {variant for found in runs.values() for variant in found}
+    if unknown := sorted({*(variants or ())} - known):
+        raise ValueError(f"there is no variant {unknown[0]}; there are {', '.join(sorted(known))}")
+    wanted = set(variants or known)
+    some = {
+        task: {variant: one for variant, one in found.items() if variant in wanted}
+        for task, found in runs.items()
+    }
+    return {task: found for task, found in some.items() if found}
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="results/<name>, with a summary.json")
-    folder = parser.parse_args(arguments).folder
+    parser.add_argument("--draw", nargs="+", metavar="VARIANT", help="of returns.png; else all")
+    chosen = parser.parse_args(arguments)
+    folder = chosen.folder
     runs, reference = read_runs(folder), read_reference(REFERENCE)
-    save(draw(runs, reference), folder / "returns.png")
+    save(draw(drawn(runs, chosen.draw), reference), folder / "returns.png")
     gap = draw_gap(runs)
     if gap is not None:
         save(gap, folder / "gap.png")

@@ -102,6 +102,14 @@ def test_what_levels_promise_is_drawn_where_there_is_a_manager(tmp_path, plotted
     assert 5_000 < (tmp_path / "gap.png").stat().st_size < 200_000
 
 
+def test_a_figure_may_be_of_some_variants():
+    runs = {"walker-walk": {"a": "A", "b": "B"}, "cheetah-run": {"b": "C"}}
+    assert plot_returns.drawn(runs, None) == runs
+    assert plot_returns.drawn(runs, ["a"]) == {"walker-walk": {"a": "A"}}
+    with pytest.raises(ValueError, match="no variant c; there are a, b"):
+        plot_returns.drawn(runs, ["a", "c"])
+
+
 def test_one_evaluation_of_one_task_is_enough(plotted):
     table = plotted([row("return_sampled", "walker-walk", 0, 0, 20.0, 10.0, 30.0)])
     assert cells(table, "walker-walk", "10k")[1] == "–"
