@@ -65,11 +65,11 @@ def merged(tree: T) -> T:
     return jax.tree.map(one, tree)
 
 
-def either(mask: Bool[Array, " N"], yes: T, no: T) -> T:
-    """Along the leading axis N: `yes` where the mask says so, `no` elsewhere."""
-    return jax.tree.map(
-        lambda a, b: jnp.where(mask.reshape(-1, *[1] * (b.ndim - 1)), a, b), yes, no
-    )
+def either(mask: Bool[Array, "*N"], yes: T, no: T) -> T:
+    """Along the leading axes N of the mask, of which there may be none: `yes` where it says so,
+    `no` elsewhere."""
+    wide = lambda leaf: mask.reshape(*mask.shape, *[1] * (leaf.ndim - mask.ndim))
+    return jax.tree.map(lambda a, b: jnp.where(wide(b), a, b), yes, no)
 
 
 class Latent(eqx.Module):

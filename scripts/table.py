@@ -293,6 +293,8 @@ def main() -> int:
         sys.exit(str(error))
     if args.jobs < 1:
         sys.exit(f"--jobs is {args.jobs}, at least one command must run; set it to 1 or more")
+    if not jobs:
+        sys.exit(f"--only {args.only} finds no row of {table}; --list shows all")
     progress = read_json(table.parent / "progress.json", {})
     for job in jobs:
         entry = progress.get(job.key, {"state": "waiting"})

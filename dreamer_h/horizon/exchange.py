@@ -102,6 +102,6 @@ def _scaled(action: np.ndarray, space: gym.spaces.Box) -> np.ndarray:
     if (beyond := np.abs(found).max(initial=0.0)) > 1.0 + 1e-5:
         raise ValueError(
             f"actions come to {beyond:.3g} times the edge of {space}, and simulators know none "
-            "beyond it"
+            "beyond it; give the data set a space whose bounds hold them"
         )
     return found

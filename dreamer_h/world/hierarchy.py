@@ -10,15 +10,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from dreamer_h.config import Config
 from dreamer_h.nn.distributions import Bernoulli, TwoHot
-from dreamer_h.types import Imagined, Latent, Sequence, Stack, Waypoints
+from dreamer_h.types import Imagined, Latent, Sequence, Stack, Waypoints, either
 from dreamer_h.world.fill import ground_of, leap, stretch
 from dreamer_h.world.follow import follow
 from dreamer_h.world.jump import anchor_vector
 from dreamer_h.world.levels import Levels
+from dreamer_h.world.turn import fresh, gone_on, standing, turned
 from dreamer_h.world.world import ActionOf, Prediction, World, chained
 
 
@@ -108,9 +109,9 @@ class Hierarchy(Levels):
         embedding, seen = self.encode(obs), self.base.seen(obs)
         moment_key, begin_key = jr.split(key)
         here = self.seen_code(embedding, stack.embedding)
-        first = self._fresh(stack, here, seen, begin_key)
-        going = self._gone_on(self._turned(stack, begin_key), action)
-        stack = _where(stack.steps == 0, first, going)
+        first = fresh(self, stack, here, seen, begin_key)
+        going = gone_on(self, turned(self, stack, begin_key), action)
+        stack = either(stack.steps == 0, first, going)
         return dataclasses.replace(
             stack,
             ground=self.base.level.observe(stack.ground, action, embedding, seen, key=moment_key),
@@ -122,7 +123,7 @@ class Hierarchy(Levels):
     def step(self, stack: Stack, action: Float[Array, " A"], *, key: PRNGKeyArray) -> Stack:
         """The state after one agent step of level 0, unseen."""
         moment_key, begin_key = jr.split(key)
-        stack = self._gone_on(self._turned(stack, begin_key), action)
+        stack = gone_on(self, turned(self, stack, begin_key), action)
         ground = self.base.step(stack.ground, action, key=moment_key)
         here, steps = self.arrived(ground), stack.steps + 1
         return dataclasses.replace(stack, ground=ground, here=here, steps=steps)
@@ -208,18 +209,7 @@ class Hierarchy(Levels):
     def standing(self, stack: Stack, key: PRNGKeyArray) -> list[Latent]:
         """Each level on an anchor drawn here. One whose jump is full remembers; where the one above
         is full too, and at an episode's start, its memory is from there. Others are new."""
-        anchor_key = jr.split(key, 1 + len(self.jumps))[0]
-        vector = anchor_vector(self.drawn(stack.here, anchor_key), stack.ground.obs)
-        first = self._fresh(stack, stack.here, stack.ground.obs, key).above
-        turned = self._turned(stack, key).above
-        return [
-            _where(
-                stack.steps == 1,
-                begun,
-                _where(full(stack.steps, jump.stride), on, jump.begin(vector)),
-            )
-            for jump, begun, on in zip(self.jumps, first, turned, strict=True)
-        ]
+        return standing(self, stack, key)
 
     # --- parts ----------------------------------------------------------------------------------
 
@@ -232,59 +222,6 @@ class Hierarchy(Levels):
                 f"crossovers are {crossovers}; they must be multiples of {self.strides[0]}"
             )
         return [*(max(marks[: i + 1]) for i in range(len(marks))), length]
-
-    def _fresh(self, stack: Stack, here, obs, key: PRNGKeyArray) -> Stack:
-        """The levels above at an episode's first observation."""
-        anchor_key = jr.split(key, 1 + len(self.jumps))[0]
-        vector = jax.lax.stop_gradient(anchor_vector(self.drawn(here, anchor_key), obs))
-        above: list[Latent] = []
-        for jump in reversed(self.jumps):
-            memory = None if not above else self.jumps[-len(above)].below(above[0])
-            above.insert(0, jump.begin(vector, memory))
-        chunks = tuple(jump.chunk.begin(vector) for jump in self.jumps)
-        return dataclasses.replace(stack, above=tuple(above), chunks=chunks)
-
-    def _turned(self, stack: Stack, key: PRNGKeyArray) -> Stack:
-        """Ends the jumps that are full, and begins new ones where they end.
-
-        A level below a full jump begins with its memory.
-        """
-        anchor_key, *keys = jr.split(key, 1 + len(self.jumps))
-        code = self.drawn(stack.here, anchor_key)
-        vector = jax.lax.stop_gradient(anchor_vector(code, stack.ground.obs))
-        ended = [full(stack.steps, stride) for stride in self.strides]
-        above = self._closed(stack, vector, keys)
-        above = [_where(e, new, old) for e, new, old in zip(ended, above, stack.above, strict=True)]
-        for i in reversed(range(len(self.jumps) - 1)):
-            begun = self.jumps[i].begin(vector, self.jumps[i + 1].below(above[i + 1]))
-            above[i] = _where(ended[i + 1], begun, above[i])
-        chunks = tuple(
-            jnp.where(e, jump.chunk.begin(vector), old)
-            for e, jump, old in zip(ended, self.jumps, stack.chunks, strict=True)
-        )
-        return dataclasses.replace(stack, above=tuple(above), chunks=chunks)
-
-    def _closed(self, stack: Stack, vector, keys) -> list[Latent]:
-        """What each level makes of its jump if that ends here."""
-        return [
-            jump.observe(latent, jump.chunk.code(chunk), vector, key=key)
-            for jump, latent, chunk, key in zip(
-                self.jumps, stack.above, stack.chunks, keys, strict=True
-            )
-        ]
-
-    def _gone_on(self, stack: Stack, action) -> Stack:
-        """The levels above take note of an action."""
-        chunks = tuple(
-            jump.chunk.step(chunk, action, (stack.steps - 1) % jump.stride)
-            for jump, chunk in zip(self.jumps, stack.chunks, strict=True)
-        )
-        return dataclasses.replace(stack, chunks=chunks)
-
-
-def full(steps: Int[Array, "*B"], stride: int) -> Bool[Array, "*B"]:
-    """Whether a jump of this stride ends after so many observations, counting steps of a stack."""
-    return (steps > 1) & ((steps - 1) % stride == 0)
 
 
 AnyWorld = World | Hierarchy
@@ -316,7 +253,3 @@ def on_top(fresh: Hierarchy, below: AnyWorld) -> Hierarchy:
 def topmost_of(world: Any) -> Any:
     """All that belongs to the topmost level alone."""
     return levels_of(world) if len(world.jumps) == 1 else world.jumps[-1]
-
-
-def _where(condition, yes, no):
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

@@ -126,7 +126,10 @@ def _shorter(max_episode_steps: int | None) -> int | None:
     if max_episode_steps is None or max_episode_steps == -1:
         return None
     if max_episode_steps < 1:
-        raise ValueError(f"max_episode_steps is {max_episode_steps}; it must be at least 1")
+        raise ValueError(
+            f"max_episode_steps is {max_episode_steps}; it must be at least 1, or -1 for the "
+            "real task's limit"
+        )
     return max_episode_steps
 
 

@@ -122,6 +122,8 @@ def test_a_copied_table_keeps_to_its_own_folders_and_says_when_all_is_done(folde
     for said in ("[1/1 done] flat/walker-walk/0 done", "all 1 rows are done"):
         found = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30)
         assert found.returncode == 0 and said in found.stdout
+    nothing = subprocess.run([*command, "--only", "no such"], cwd=folder, capture_output=True)
+    assert nothing.returncode == 1 and b"finds no row" in nothing.stderr
     for name in ("demo", "again"):
         assert (folder / "results" / name / "walker-walk").exists()
         assert (folder / "runs" / name / "flat" / "walker-walk" / "0" / "started").exists()

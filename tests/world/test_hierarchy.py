@@ -17,6 +17,7 @@ from dreamer_h.world.follow import follow
 from dreamer_h.world.hierarchy import Hierarchy, levels_of, make_world
 from dreamer_h.world.objective import batch_losses, scales
 from dreamer_h.world.outcome import Outcome
+from dreamer_h.world.turn import fresh, turned
 
 STRIDE, T = 2, 8
 WORLD = dataclasses.replace(
@@ -150,8 +151,8 @@ def test_a_level_stands_where_the_jump_from_there_begins(world):
     key, window = jr.key(2), tiny.window(steps=T)
     found = jax.jit(lambda: world.start(window, key=jr.key(1)))()
     at = lambda t: jax.tree.map(lambda leaf: leaf[t], found)
-    go_on = lambda stack: world._turned(stack, key).above  # what a step from there makes of it
-    begun = world._fresh(at(0), found.here[0], found.ground.obs[0], key).above
+    go_on = lambda stack: turned(world, stack, key).above  # what a step from there makes of it
+    begun = fresh(world, at(0), found.here[0], found.ground.obs[0], key).above
     for t, wanted in ((0, begun), (STRIDE, go_on(at(STRIDE))), (2 * STRIDE, go_on(at(2 * STRIDE)))):
         standing = world.standing(at(t), key)
         for level, jump in enumerate(world.jumps):
