@@ -41,8 +41,8 @@ PRESETS: dict[str, Config] = {
     # Small and quick on two cores. What differs from DreamerV3 in kind, and why:
     # docs/decisions/001-cpu-preset.md, 004-bits-of-the-code.md,
     # 006-carried-observations.md, 007-correlated-noise.md, 009-moving-average.md,
-    # 011-no-free-nats.md, 014-paths-that-go-on.md, 015-two-levels-that-cost-less.md and
-    # 019-paths-of-thirty-steps.md.
+    # 011-no-free-nats.md, 014-paths-that-go-on.md, 015-two-levels-that-cost-less.md,
+    # 019-paths-of-thirty-steps.md and 020-paths-as-long-as-the-simulator-is-trusted.md.
     "cpu": Config(
         steps=100_000,
         envs=1,
