@@ -181,10 +181,11 @@ def replay_value_loss(
     slow_critic: Head,
     latent: Latent,
     sequence: Sequence,
+    paid: Float[Array, " T"],
     bootstrap: Float[Array, " T1"],
     config: BehaviourConfig,
 ) -> Float[Array, " T"]:
-    """The critic held to replayed rewards along one window; its gradient reaches the world.
+    """The critic held to what the steps of one window paid; its gradient reaches the world.
 
     `bootstrap` are the imagined returns of the window's states, which stand for the values.
     """
@@ -193,7 +194,7 @@ def replay_value_loss(
     # the last seen step bootstraps: behind it is padding, which says nothing
     follows = jnp.append(sequence.mask[2:], False)
     mixing = config.lambda_ * follows
-    returns = lambda_return(sequence.reward[1:], discount, bootstrap[1:], mixing)
+    returns = lambda_return(paid, discount, bootstrap[1:], mixing)
     features = latent.features[:-1]
     loss = value_loss(behaviour.value(features), slow_critic, features, returns, config)
     return jnp.where(sequence.mask[1:], loss, 0.0)

@@ -47,6 +47,16 @@ class Attitude(eqx.Module):
         beyond = jnp.concatenate([relied[1:], jnp.ones_like(relied[:1])])
         return lambda_ * beyond, weight * relied
 
+    def handed_over(
+        self, doubt: Float[Array, "*B"], *, of: int, to: int
+    ) -> Float[Array, "*B"]:
+        """The doubt that level `to` begins with where level `of` has come to with so much of its
+        own: each has the same share left of what is relied upon."""
+        if self.trusted is None:
+            return jnp.zeros_like(doubt)
+        share = doubt / jnp.maximum(self.trusted[of], jnp.finfo(jnp.float32).tiny)
+        return share * self.trusted[to]
+
     def of_task(self, loss: Float[Array, "..."]) -> Float[Array, "..."]:
         """A loss on what the task paid, which teaches nothing while exploring."""
         return loss if self.exploring is None else jnp.where(self.exploring, 0.0, loss)

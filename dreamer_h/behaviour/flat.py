@@ -61,13 +61,15 @@ def flat_losses(
         dream, behaviour, begun.state, config.imagine_length,
         gradient=config.gradient, lambda_=config.lambda_, attitude=lesson.attitude, key=key,
     )  # fmt: skip
-    return_scale = statistics.return_scale.update(jax.lax.stop_gradient(rollout.returns), real)
+    learned_from = real & (rollout.weight > 0)  # not what lies behind a trusted horizon
+    returns = jax.lax.stop_gradient(rollout.returns)
+    return_scale = statistics.return_scale.update(returns, learned_from)
     entropy_weight = statistics.entropy_weight
     imagined_losses, imagined = imagination_losses(
         behaviour, slow_critic, rollout, return_scale.scale, entropy_weight.weight, config
     )
     entropy = jax.lax.stop_gradient(imagined["entropy"]) / rollout.action.shape[-1]
-    entropy_weight = entropy_weight.update(entropy, real)
+    entropy_weight = entropy_weight.update(entropy, learned_from)
     losses = {name: jnp.where(real, loss, 0.0) for name, loss in imagined_losses.items()}
 
     if paths is None:
@@ -77,11 +79,15 @@ def flat_losses(
         bootstrap = behaviour.value(dreamt.features).mean
         relied = lesson.attitude.relied(last.doubt)
         paths = paths.after(last, discount, real & relied, config.horizon, key=end_key)
+    paid = batch.reward[:, 1:]
+    if lesson.attitude.pessimism:
+        told = dream.information_of(dreamt.features[:, :-1], batch.action)
+        paid = lesson.attitude.worth(paid, told)
     replayed = jax.vmap(
-        lambda latent, sequence, bootstrap: replay_value_loss(
-            behaviour, slow_critic, latent, sequence, bootstrap, config
+        lambda latent, sequence, paid, bootstrap: replay_value_loss(
+            behaviour, slow_critic, latent, sequence, paid, bootstrap, config
         )
-    )(lesson.latents, batch, jax.lax.stop_gradient(bootstrap))
+    )(lesson.latents, batch, jax.lax.stop_gradient(paid), jax.lax.stop_gradient(bootstrap))
     losses["replay_value"] = lesson.attitude.of_task(replayed)
 
     metrics = {name: value.mean() for name, value in imagined.items()}

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from dreamer_h.behaviour.attitude import Attitude
 from dreamer_h.behaviour.manager import Plan
 from dreamer_h.behaviour.returns import survival
 from dreamer_h.behaviour.worker import Post, Segment
@@ -37,7 +38,13 @@ def practised(
 
 
 def waypoints_of(
-    world: Hierarchy, plan: Plan, count: int, horizon: float, *, key: PRNGKeyArray
+    world: Hierarchy,
+    plan: Plan,
+    count: int,
+    horizon: float,
+    attitude: Attitude,
+    *,
+    key: PRNGKeyArray,
 ) -> tuple[Segment, Bool[Array, " W"]]:
     """Segments that begin at some of the waypoints of the manager's imagination, and whether these
     are relied upon and, as often as the simulator says, come before an end. `horizon` (agent steps)
@@ -48,7 +55,8 @@ def waypoints_of(
     chosen = jr.permutation(choose_key, (jumps - 1) * paths)[:count] + paths
     some = lambda tree: jax.tree.map(lambda leaf: leaf[chosen], merged(tree))
     standing = cast(Latent, some(plan.standing))
-    post = Post.seen(world.ground_at(standing), standing)
+    doubt = attitude.handed_over(some(plan.doubt), of=1, to=0)
+    post = Post(world.ground_at(standing), standing, doubt)
     alive = survival(plan.discount / (1.0 - 1.0 / horizon) ** world.strides[0])
     goes_on = jr.uniform(end_key, chosen.shape) < some(alive)
-    return Segment(post, some(plan.goal)), some(plan.relied) & goes_on
+    return Segment(post, some(plan.goal), some(plan.told)), some(plan.relied) & goes_on

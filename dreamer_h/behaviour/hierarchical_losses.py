@@ -18,6 +18,7 @@ from dreamer_h.behaviour.manager import (
     Manager,
     Plan,
     choice_of,
+    decided,
     manager_losses,
     misjudged,
     plan,
@@ -116,7 +117,7 @@ def hierarchical_losses(
     Manager and worker set out in the `dream` along `paths`, or anew from every replayed segment.
     Whether subgoals are reached is learned from these segments and from real pursuits.
     """
-    batch, seen = lesson.batch, cast(Stack, lesson.dreamt)
+    batch, seen, attitude = lesson.batch, cast(Stack, lesson.dreamt), lesson.attitude
     manager, (slow_manager, slow_worker) = behaviour.manager, slow_critics
     begin_key, plan_key, goal_key, way_key, segment_key, end_key, known_key = jr.split(key, 7)
     replayed = Replayed.of(dream, batch, seen)
@@ -125,7 +126,8 @@ def hierarchical_losses(
         begun = paths.begun(replayed.post, replayed.real, dream.strides[0], key=begin_key)
     dreamt = plan(
         dream, manager, begun.state.standing, config.manager_jumps,
-        lambda_=config.lambda_, reliant=config.reliant, attitude=lesson.attitude, key=plan_key,
+        lambda_=config.lambda_, reliant=config.reliant, attitude=attitude,
+        doubt=attitude.handed_over(begun.state.doubt, of=0, to=1), key=plan_key,
     )  # fmt: skip
     losses, of_manager, metrics = _managed(
         manager, slow_manager, statistics.manager, replayed, dreamt, begun.real, config
@@ -133,15 +135,19 @@ def hierarchical_losses(
     promised = dreamt.returns[0]
     if paths is not None:  # few of them begin here
         promised = stop(manager.value(replayed.post.standing.features).mean)
-    losses["replay_value"] = lesson.attitude.of_task(
-        _replay_value(manager, slow_manager, replayed, batch, promised, dream.strides[0], config)
+    losses["replay_value"] = attitude.of_task(
+        _replay_value(dream, manager, slow_manager, replayed, batch, promised, attitude, config)
     )
 
     reached, known = replayed.reached[begun.chosen], replayed.known[begun.chosen] & begun.anew
     goal, own = practised(dreamt.goal[0], reached, known, config, key=goal_key)
-    way, relied = waypoints_of(dream, dreamt, config.worker_waypoints, config.horizon, key=way_key)
+    way, relied = waypoints_of(
+        dream, dreamt, config.worker_waypoints, config.horizon, attitude, key=way_key
+    )
     segment = jax.tree.map(
-        lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]), Segment(begun.state, goal), way
+        lambda a, b: jnp.concatenate([a, b.astype(a.dtype)]),
+        Segment(begun.state, goal, dreamt.told[0]),
+        way,
     )
     real = jnp.concatenate([begun.real, relied])
     own = jnp.concatenate([own, jnp.ones_like(relied)])
@@ -155,7 +161,7 @@ def hierarchical_losses(
     metrics["within"] = within
     worked, of_worker, shown, tried = _worked(
         dream, behaviour, slow_worker, statistics.worker, segment, real, spread, within,
-        lesson.attitude, config, segment_key,
+        attitude, config, segment_key,
     )  # fmt: skip
     # what the manager's own subgoals came to, with level 0's rewards
     features = segment.post.standing.features
@@ -168,7 +174,7 @@ def hierarchical_losses(
         paths = paths.after(last, discount, whole, config.horizon, key=end_key)
 
     losses["reliability"], wrong, often = _reliability(
-        dream, manager, segment, tried, real, lesson.pursuits, spread, within
+        dream, manager, segment, tried, real & tried.relied, lesson.pursuits, spread, within
     )
     metrics |= wrong
     shown |= often
@@ -192,10 +198,11 @@ def _managed(
 ) -> tuple[Losses, Statistics, Metrics]:
     """The manager on its own jumps, and its prior on what replayed segments did."""
     scale, held = statistics.return_scale, statistics.entropy_weight
-    scale = scale.update(dreamt.returns, real)
+    learned_from = real & (dreamt.weight > 0)  # not what lies behind a trusted horizon
+    scale = scale.update(dreamt.returns, learned_from)
     losses, shown = manager_losses(manager, slow_critic, dreamt, scale.scale, held.weight, config)
     losses = {name: jnp.where(real, loss, 0.0) for name, loss in losses.items()}
-    held = held.update(-stop(shown["prior_nats"]), real)
+    held = held.update(-stop(shown["prior_nats"]), learned_from)
     usual = manager.usual(cast(Array, replayed.post.standing.obs))
     nats = -(usual.log_probs * replayed.did).sum((-2, -1))
     losses["prior"] = jnp.where(replayed.known, nats, 0.0)
@@ -225,11 +232,12 @@ def _worked(
         goal_weight=config.goal_scale * scale.scale, within=within, gradient=config.gradient,
         lambda_=config.lambda_, attitude=attitude, key=key,
     )  # fmt: skip
-    scale = scale.update(stop(rollout.returns), real)
+    learned_from = real & (rollout.weight > 0)
+    scale = scale.update(stop(rollout.returns), learned_from)
     losses, shown = imagination_losses(
         behaviour.worker, slow_critic, rollout, scale.scale, weight.weight, config
     )
-    weight = weight.update(stop(shown["entropy"]) / rollout.action.shape[-1], real)
+    weight = weight.update(stop(shown["entropy"]) / rollout.action.shape[-1], learned_from)
     losses = {name: jnp.where(real, loss, 0.0) for name, loss in losses.items()}
     metrics = {name: value.mean() for name, value in shown.items()}
     metrics["entropy_weight"], metrics["return_scale"] = weight.weight, scale.scale
@@ -266,27 +274,33 @@ def _reliability(
 
 
 def _replay_value(
+    dream: Hierarchy,
     manager: Manager,
     slow_critic: Head,
     replayed: Replayed,
     batch: Sequence,
     promised: Float[Array, " M"],
-    stride: int,
+    attitude: Attitude,
     config: BehaviourConfig,
 ) -> Float[Array, "B N"]:
     """The manager's critic held to what replayed segments paid; the returns `promised` from where
     segments begin stand for the values beyond."""
-    bootstrap = promised.reshape(len(batch.mask), -1)
+    bootstrap, stride = promised.reshape(len(batch.mask), -1), dream.strides[0]
     begins = np.arange(bootstrap.shape[1]) * stride
     full = jnp.full(bootstrap.shape[1], stride)
     outcome = jax.vmap(lambda one: Outcome.of(one, begins, full, stride, config.horizon))(batch)
+    paid = outcome.reward
+    if attitude.pessimism:
+        jump, standing = dream.jumps[0], replayed.post.standing
+        told = jump.information_of(standing, decided(jump, standing, replayed.did))
+        paid = attitude.worth(paid, stop(told).reshape(paid.shape))
     # the last segment of a window has nothing to bootstrap from
     following = jnp.concatenate([bootstrap[:, 1:], jnp.zeros_like(bootstrap[:, :1])], axis=1)
     usable = outcome.way.at[:, -1].set(outcome.way[:, -1] & outcome.ended[:, -1])
     goes_on = jnp.concatenate([usable[:, 1:], jnp.zeros_like(usable[:, :1])], axis=1)
     turned = lambda leaf: jnp.moveaxis(leaf, 1, 0)
     returns = lambda_return(
-        turned(outcome.reward), turned(outcome.continue_), turned(following),
+        turned(paid), turned(outcome.continue_), turned(following),
         turned(config.lambda_ * goes_on),
     )  # fmt: skip
     features = replayed.post.standing.features.reshape(*bootstrap.shape, -1)

@@ -120,7 +120,9 @@ class Plan(eqx.Module):
     value: Float[Array, "N B"]
     returns: Float[Array, "N B"]
     weight: Float[Array, "N B"]
-    relied: Bool[Array, "N B"]  # where it chooses from
+    told: Float[Array, "N B"]  # nats of doubt in each jump; 0 where nobody asks
+    doubt: Float[Array, "N B"]  # nats of level 1 since something was seen, where it chooses from
+    relied: Bool[Array, "N B"]  # there
 
 
 def plan(
@@ -132,9 +134,11 @@ def plan(
     lambda_: float,
     reliant: bool,
     attitude: Attitude = INDIFFERENT,
+    doubt: Float[Array, " B"] | float = 0.0,
     key: PRNGKeyArray,
 ) -> Plan:
-    """Follows the manager in level 1 from where it stands (B, ...). Nothing carries a gradient.
+    """Follows the manager in level 1 from where it stands (B, ...), which is doubted so much
+    already. Nothing carries a gradient.
 
     Reward and continue of a jump already contain the discounts of its steps. A `reliant` return
     counts what follows as often as the worker gets there; else it goes on from where it stood.
@@ -162,15 +166,19 @@ def plan(
     if reliant:
         stayed, counted = discount * (1.0 - reliability) * value, discount * reliability
     worth, mixing, weight = reward, lambda_, survival(counted)
-    relied = jnp.ones(reward.shape, bool)
+    told = before = jnp.zeros_like(reward)
     if attitude.cares:
         told = jump.information_of(standing, decided(jump, standing, choice))
-        worth, since = attitude.worth(reward, told), jnp.cumsum(told, axis=0)
+        worth, since = attitude.worth(reward, told), doubt + jnp.cumsum(told, axis=0)
         mixing, weight = attitude.ended(since, lambda_, weight, level=1)
-        relied = attitude.relied(jnp.concatenate([jnp.zeros_like(told[:1]), since[:-1]]), level=1)
+        before = jnp.concatenate([jnp.broadcast_to(doubt, told[:1].shape), since[:-1]])
+    relied = attitude.relied(before, level=1)
     returns = lambda_return(worth + stayed, counted, following, mixing)
     return stop(
-        Plan(standing, choice, goal, reward, discount, reliability, value, returns, weight, relied)
+        Plan(
+            standing, choice, goal, reward, discount, reliability, value, returns, weight,
+            told, before, relied,
+        )  # fmt: skip
     )
 
 

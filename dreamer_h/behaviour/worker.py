@@ -40,6 +40,7 @@ class Segment(eqx.Module):
 
     post: Post
     goal: Float[Array, "B V"]
+    told: Float[Array, " B"]  # nats of level 1's doubt in the jump that led to the subgoal
 
 
 class Attempt(eqx.Module):
@@ -49,7 +50,7 @@ class Attempt(eqx.Module):
     after: Float[Array, " B"]  # and where they ended
     post: Post  # there
     discount: Float[Array, "K B"]  # probability to go on, times the discount, of each step
-    worth: Float[Array, " B"]  # the task's reward on the way and the manager's value at the end
+    worth: Float[Array, " B"]  # to the manager: what is paid on the way and its value at the end
     relied: Bool[Array, " B"]  # where they ended
 
 
@@ -116,7 +117,8 @@ def attempt(
         mixing, weight = attitude.ended(since, lambda_, alive)
         doubt = since[-1]
     returns = lambda_return(worth + goal_weight * progress, discount, following, mixing)
-    whole = (alive * worth).sum(0) + alive[-1] * discount[-1] * manager.value(stood.features).mean
+    paid = attitude.worth((alive * reward).sum(0), segment.told)
+    whole = paid + alive[-1] * discount[-1] * manager.value(stood.features).mean
     rollout = Rollout(features, action, reward, value, returns, stop(weight))
     post, relied = Post(last, stood, doubt), attitude.relied(doubt)
     return rollout, stop(Attempt(first, away[-1], post, discount, whole, relied))

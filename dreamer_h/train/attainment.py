@@ -93,7 +93,7 @@ def _tried(
 
     def after(goal, key):
         _, tried = attempt(
-            world, worker, manager, Segment(segments.post, goal), spread,
+            world, worker, manager, Segment(segments.post, goal, segments.post.doubt), spread,
             goal_weight=jnp.float32(0.0), within=jnp.float32(0.0), gradient="reinforce",
             lambda_=1.0, key=key,
         )  # fmt: skip

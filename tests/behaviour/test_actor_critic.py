@@ -252,7 +252,8 @@ def replayed(normal, seed):
 
 @jax.jit
 def replay_loss(behaviour, slow_critic, latent, window, bootstrap):
-    return replay_value_loss(behaviour, slow_critic, latent, window, bootstrap, CONFIG)
+    paid = window.reward[1:]
+    return replay_value_loss(behaviour, slow_critic, latent, window, paid, bootstrap, CONFIG)
 
 
 def test_the_replay_value_loss_follows_its_equation(behaviour, slow_critic, replayed):

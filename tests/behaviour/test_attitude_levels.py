@@ -97,14 +97,31 @@ def test_a_manager_bootstraps_at_the_last_jump_that_is_relied_upon(model, post):
     value = np.concatenate([np.float64(plain.value[1:]), end[None]])
     wanted = returns_of(np.float64(plain.reward), discount, value, relied)
     np.testing.assert_allclose(found.returns, wanted, rtol=1e-3, atol=1e-3)
-    _, held = waypoints_of(world, found, 100, 1.001, key=jr.key(2))  # nothing ends
+    attitude = Attitude(trusted=jnp.asarray([4.0, limit], jnp.float32))
+    way, held = waypoints_of(world, found, 100, 1.001, attitude, key=jr.key(2))  # nothing ends
     assert int(held.sum()) == int(relied[:-1].sum())
+    # so far as level 1 has come with its doubt, the worker begins with its own
+    np.testing.assert_array_equal(way.post.doubt <= 4.0, held)
+    used = np.sort(np.asarray(found.doubt[1:]).ravel()) / limit
+    np.testing.assert_allclose(np.sort(way.post.doubt), 4.0 * used, rtol=1e-4)
+
+
+def test_a_plan_goes_on_with_the_doubt_that_its_beginning_has(model, post):
+    world, behaviour = model
+    run = lambda doubt: plan(
+        world, behaviour.manager, post.standing, 3, lambda_=LAMBDA, reliant=False,
+        attitude=Attitude(trusted=jnp.asarray([0.0, 5.0], jnp.float32)), doubt=doubt,
+        key=jr.key(1),
+    )  # fmt: skip
+    fresh, late = run(0.0), run(jnp.asarray([0.0, 4.0, 6.0] + [0.0] * (B - 3))[:B])
+    np.testing.assert_allclose(late.doubt[:, 1], fresh.doubt[:, 1] + 4.0, rtol=1e-5)
+    assert late.relied[0, 1] and not late.relied[:, 2].any() and not late.weight[:, 2].any()
 
 
 def test_a_worker_bootstraps_at_the_last_step_that_is_relied_upon(model, post):
     world, behaviour = model
     doubted = dataclasses.replace(post, doubt=jnp.linspace(0.0, 0.2, B))
-    segment = Segment(doubted, jnp.asarray(post.standing.obs)[::-1])
+    segment = Segment(doubted, jnp.asarray(post.standing.obs)[::-1], jnp.linspace(0.0, 3.0, B))
     spread = spread_of(post.ground.obs)
     run = jax.jit(
         lambda attitude: attempt(
@@ -119,6 +136,9 @@ def test_a_worker_bootstraps_at_the_last_step_that_is_relied_upon(model, post):
     _, shy = run(Attitude(pessimism=1e-9))
     told = np.float64(shy.post.doubt - doubted.doubt)
     assert (told > 0).all()
+    # the manager's critic learns from it: what it would be charged for its jump, not for the steps
+    _, charged = run(Attitude(pessimism=2.0))
+    np.testing.assert_allclose(charged.worth, tried.worth - 2.0 * segment.told, rtol=1e-4)
     limit = float(np.median(np.asarray(doubted.doubt) + 0.6 * told))
     found, cut = run(Attitude(trusted=jnp.asarray([limit, 0.0], jnp.float32)))
     np.testing.assert_array_equal(found.action, plain.action)

@@ -12,6 +12,7 @@ import oracles
 import pytest
 import tiny
 
+from dreamer_h.behaviour.attitude import INDIFFERENT
 from dreamer_h.behaviour.goals import practised, waypoints_of
 from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.behaviour.hierarchical_losses import (
@@ -125,7 +126,8 @@ def test_the_workers_return_ends_in_its_own_value_under_the_next_subgoal(model, 
     world, behaviour = model
     manager, worker = behaviour.manager, behaviour.worker
     ground = jax.tree.map(lambda leaf: leaf[:, 0], seen.ground)
-    segment = Segment(Post.seen(ground, standing_of(seen)), standing_of(seen).obs[::-1])
+    post = Post.seen(ground, standing_of(seen))
+    segment = Segment(post, standing_of(seen).obs[::-1], post.doubt)
     spread = spread_of(seen.ground.obs.reshape(-1, tiny.OBS))
     near = jnp.float32(0.0)
     run = lambda manager, worker, lambda_, weight, within=near: attempt(
@@ -223,7 +225,7 @@ def test_waypoints_are_from_the_managers_path_and_never_its_start(model, seen):
     )
     horizon = 20.0
     lasting = dataclasses.replace(dreamt, discount=jnp.full((3, B), (1 - 1 / horizon) ** K))
-    found, relied = waypoints_of(world, lasting, 100, horizon, key=jr.key(2))
+    found, relied = waypoints_of(world, lasting, 100, horizon, INDIFFERENT, key=jr.key(2))
     assert relied.all()
     assert len(found.goal) == 2 * B  # all there are
     later = np.asarray(dreamt.goal[1:]).reshape(2 * B, -1)
@@ -233,7 +235,7 @@ def test_waypoints_are_from_the_managers_path_and_never_its_start(model, seen):
     ended = dataclasses.replace(
         lasting, discount=lasting.discount.at[0, 0].set(0.0).at[1, 1].set(0.0)
     )
-    found, relied = waypoints_of(world, ended, 100, horizon, key=jr.key(2))
+    found, relied = waypoints_of(world, ended, 100, horizon, INDIFFERENT, key=jr.key(2))
     is_of = lambda n, b: bool((found.goal[~relied] == dreamt.goal[n, b]).all(-1).any())
     assert (~relied).sum() == 3 and is_of(1, 0) and is_of(2, 0) and is_of(2, 1)
 
