@@ -96,10 +96,17 @@ def check(config: Any) -> None:
                 f"--{name} needs guesses that can differ, and there are {world.ensemble}; set "
                 "--world.ensemble to 5"
             )
-    if behaviour.trust_horizon and (config.eval_episodes < 5 or not config.eval_every):
+    seldom = not 0 < config.eval_every < config.steps
+    if behaviour.trust_horizon and (config.eval_episodes < 5 or seldom):
         raise ValueError(
             "--behaviour.trust_horizon is measured on episodes of evaluations: set --eval_episodes "
-            "to at least 5, and --eval_every above 0"
+            f"to at least 5, and --eval_every above 0 and below --steps {config.steps}"
+        )
+    learning = config.prefill * config.action_repeat
+    if config.explore_steps and not learning < config.explore_steps <= config.steps:
+        raise ValueError(
+            f"--explore_steps is {config.explore_steps}; learning begins after {learning} env "
+            f"steps and ends after {config.steps}: set it between these"
         )
     if behaviour.trust_horizon and config.obs == "pixels":
         raise ValueError("--behaviour.trust_horizon is for states; leave it at 0 for pixels")
@@ -139,6 +146,11 @@ def check_levels(config: Any) -> None:
         raise ValueError(
             f"--jump.own_losses False is for two levels, and --levels is {config.levels}: the fill "
             "sees nothing of the third; leave it True"
+        )
+    if config.levels > 1 and not config.jump.own_losses and config.world.ensemble:
+        raise ValueError(
+            "--jump.own_losses False leaves level 1's guesses untaught; leave it True, or set "
+            "--world.ensemble to 0"
         )
     if config.levels > 1 and not config.jump.own_losses and not _own_jumps(config.jump):
         raise ValueError(

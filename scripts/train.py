@@ -69,6 +69,11 @@ def parse(arguments: list[str]) -> tuple[Config, Path]:
         "already goes on where it stands, to more --steps too.",
         config=(tyro.conf.FlagConversionOff, tyro.conf.ConsolidateSubcommandArgs),
     )
+    if chosen.explore and config.explore_steps not in (0, config.steps):
+        raise ValueError(
+            f"--explore is for the whole run, and --explore-steps is {config.explore_steps}; give "
+            "one of them"
+        )
     if chosen.explore:
         config = replace(config, explore_steps=config.steps)
     if chosen.recipe is not None:

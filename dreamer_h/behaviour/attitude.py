@@ -47,9 +47,7 @@ class Attitude(eqx.Module):
         beyond = jnp.concatenate([relied[1:], jnp.ones_like(relied[:1])])
         return lambda_ * beyond, weight * relied
 
-    def handed_over(
-        self, doubt: Float[Array, "*B"], *, of: int, to: int
-    ) -> Float[Array, "*B"]:
+    def handed_over(self, doubt: Float[Array, "*B"], *, of: int, to: int) -> Float[Array, "*B"]:
         """The doubt that level `to` begins with where level `of` has come to with so much of its
         own: each has the same share left of what is relied upon."""
         if self.trusted is None:

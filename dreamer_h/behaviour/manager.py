@@ -178,8 +178,8 @@ def plan(
         Plan(
             standing, choice, goal, reward, discount, reliability, value, returns, weight,
             told, before, relied,
-        )  # fmt: skip
-    )
+        )
+    )  # fmt: skip
 
 
 def manager_losses(

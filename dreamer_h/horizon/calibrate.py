@@ -45,7 +45,8 @@ def doubted(world: AnyWorld, windows: Windows, scale: Scale, *, seed: int = 0) -
 
 
 def doubted_jumps(world: Hierarchy, windows: Windows, scale: Scale, *, seed: int = 0) -> Doubted:
-    """The same of level 1: its jumps, as many as the windows hold whole."""
+    """The same of level 1: its jumps, as many as the windows hold whole, each told the macro-action
+    that the actions come to, as a manager would tell it."""
     stride = world.strides[0]
     steps = windows.horizon // stride * stride
     context = Context(windows.context_obs, windows.context_action)
@@ -58,7 +59,8 @@ def _held(found: tuple[Array, Array, Array], real: np.ndarray, scale: Scale) -> 
     obs, doubt, features = map(np.asarray, found)
     with np.errstate(invalid="ignore"):
         error = np.sqrt(np.square(scale.difference(obs, real)).mean(axis=-1))
-    error = np.where(np.isfinite(error), error, np.inf)
+    error = np.where(np.isfinite(error) & np.isfinite(doubt), error, np.inf)
+    doubt = np.where(np.isfinite(doubt), doubt, 0.0)  # so that what was gathered before stands
     return Doubted(error, doubt.astype(np.float64), obs, features)
 
 
@@ -87,7 +89,9 @@ def _jumps(world: Hierarchy, start: Stack, actions, seed):
 
         def step(latent, inputs):
             actions, key = inputs
-            known = jump.chunk.of(actions, cast(Array, latent.obs))
+            anchor = cast(Array, latent.obs)
+            macro = jump.macro.encode(jump.chunk.of(actions, anchor), anchor)
+            known = jump.macro.decode(macro, anchor)
             following = jump.step(latent, known, key=key)
             obs = world.base.decode(world.ground_at(following)).obs.mean
             return following, (obs, jump.information_of(latent, known), following.features)

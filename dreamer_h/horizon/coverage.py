@@ -12,7 +12,7 @@ from dreamer_h.horizon.statistics import interval, mean, resamples
 
 STATES = 5000  # of each recording, as many of each episode
 NEIGHBOUR = 4  # whose distance tells how dense states are (Kraskov et al. 2004)
-NEAR = 0.95  # of a recording's own states have another episode's nearer than what counts as shown
+NEAR = 0.95  # of a recording's states have another episode's nearer than how finely it is seen
 
 Found = dict[str, float]  # value, lo, hi
 
@@ -23,8 +23,8 @@ def coverage(recordings: dict[str, Recording]) -> dict[str, Any]:
 
     entropy   nats of the distribution of states; only differences mean anything
     shown     by name of another recording: the share of its states that this one shows too, which
-              is no further from one of this recording's states than 95 % of those are from another
-              episode
+              is to have a state within the resolution: what 95 % of the states of a recording have
+              another episode's within, of the recording where that is least
 
     Raises ValueError where observations differ in size, and for a recording with fewer than two
     training episodes.
@@ -38,12 +38,13 @@ def coverage(recordings: dict[str, Recording]) -> dict[str, Any]:
     together = [episode for recording in recordings.values() for episode in recording.train]
     scale = Scale.fit(together, layouts.pop())
     states = {name: _states(recording, scale) for name, recording in recordings.items()}
+    resolution = min(resolved(*own) for own in states.values())
     return {
         name: {
             "states": len(own),
             "entropy": entropy(own, episode),
             "shown": {
-                other: shown(own, episode, *theirs)
+                other: shown(own, *theirs, resolution)
                 for other, theirs in states.items()
                 if other != name
             },
@@ -79,10 +80,14 @@ def entropy(states: np.ndarray, episode: np.ndarray) -> Found:
     return interval(np.log(others) - digamma(near) + ball + found)
 
 
-def shown(own: np.ndarray, episode: np.ndarray, theirs: np.ndarray, of: np.ndarray) -> Found:
-    """The share of `theirs`, of episodes `of`, that lies among `own`, of episodes `episode`."""
-    near = np.quantile(_apart(own, episode, 1), NEAR)
-    held = (KDTree(own).query(theirs)[0] <= near).astype(float)
+def resolved(states: np.ndarray, episode: np.ndarray) -> float:
+    """What most states have one of another episode within."""
+    return float(np.quantile(_apart(states, episode, 1), NEAR))
+
+
+def shown(own: np.ndarray, theirs: np.ndarray, of: np.ndarray, resolution: float) -> Found:
+    """The share of `theirs`, of episodes `of`, that one of `own` is within the resolution of."""
+    held = (KDTree(own).query(theirs)[0] <= resolution).astype(float)
     return interval(mean(held, resamples(of)))
 
 
@@ -94,6 +99,18 @@ def _apart(states: np.ndarray, episode: np.ndarray, near: int) -> np.ndarray:
         several = KDTree(states[~own]).query(states[own], k=near)[0]
         distance[own] = np.reshape(several, (own.sum(), near))[:, -1]
     return distance
+
+
+def rows(found: dict[str, Any], task: str) -> list[dict[str, Any]]:
+    """Result rows, x the number of states."""
+    listed = []
+    for name, one in found.items():
+        own = {"task": task, "x": one["states"]}
+        listed.append(own | {"what": f"entropy/{name}", "unit": "nats"} | one["entropy"])
+        for other, share in one["shown"].items():
+            what = f"shown/{other}/by/{name}"
+            listed.append(own | {"what": what, "unit": "share"} | share)
+    return listed
 
 
 def table(found: dict[str, Any]) -> str:

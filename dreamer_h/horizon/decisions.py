@@ -40,22 +40,26 @@ def decisions(promised: np.ndarray, paid: np.ndarray, episode: np.ndarray) -> di
 
     rank_correlation  Spearman's, of the policies' mean returns
     regret            what the best policy is paid, minus what the one is paid that the simulator
-                      holds for the best (regret@1)
+                      holds for the best (regret@1); the mean of equally good ones
     regret_share      the same as a share of what lies between the best and the worst
     error             mean absolute error of a policy's mean return
 
-    Each with an interval: a bootstrap over episodes. Raises ValueError for fewer than LEAST
-    policies.
+    Each with an interval: a bootstrap over episodes and over policies. Raises ValueError for fewer
+    than LEAST policies.
     """
     if len(promised) < LEAST:
         raise ValueError(f"{len(promised)} policies cannot be ranked; at least {LEAST} are needed")
-    counts = resamples(episode)
-    guess, truth = means(promised, counts), means(paid, counts)  # (P, R+1)
-    draws = np.arange(guess.shape[1])
+    counts, size = resamples(episode), len(promised)
+    drawn = np.random.default_rng(1).integers(size, size=(size, len(counts)))
+    drawn[:, 0] = np.arange(size)  # the first are the policies themselves
+    of = lambda returns: np.take_along_axis(means(returns, counts), drawn, axis=0)  # (P, R+1)
+    guess, truth = of(promised), of(paid)
     best, worst = truth.max(axis=0), truth.min(axis=0)
-    regret = best - truth[guess.argmax(axis=0), draws]
+    chosen = guess == guess.max(axis=0)
+    regret = best - (truth * chosen).sum(axis=0) / chosen.sum(axis=0)
+    pairs = zip(guess.T, truth.T, strict=True)
     found = {
-        "rank_correlation": np.array([spearman(guess[:, r], truth[:, r]) for r in draws]),
+        "rank_correlation": np.array([spearman(*pair) for pair in pairs]),
         "regret": regret,
         "regret_share": regret / np.maximum(best - worst, 1e-12),
         "error": np.abs(guess - truth).mean(axis=0),

@@ -32,7 +32,8 @@ def signals(
     error   what a head expects that has learned from other paths' errors
     levels  distance between a path and the jumps of level 1 alone under the same actions, and
     halves  between these jumps and pairs of half jumps, in training deviations; both as of the last
-            jump that has ended, and with levels only
+            jump that has ended (nan before the first), and with levels only. The second half jump
+            remembers nothing but where the first has led
     """
     simulator = LatentSimulator(world)
     start = simulator.start(Context(windows.context_obs, windows.context_action), seed=seed)
@@ -56,9 +57,9 @@ def signals(
 
 
 def _held(values: np.ndarray, *, stride: int, horizon: int) -> np.ndarray:
-    """(W, H): what was known at the end of each jump (W, N) until the next one; 0 before."""
+    """(W, H): what was known at the end of each jump (W, N) until the next one; nan before."""
     known = np.repeat(values, stride, axis=1)
-    known = np.concatenate([np.zeros((len(values), stride - 1)), known], axis=1)
+    known = np.concatenate([np.full((len(values), stride - 1), np.nan), known], axis=1)
     return known[:, :horizon]
 
 

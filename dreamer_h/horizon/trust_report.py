@@ -55,7 +55,7 @@ def trust_report(
         "windows": {"calibration": count, "test": len(windows)},
         "coverage": _coverage(calibration, found, count, horizons),
         "rank": {
-            name: {h: _ranked(signal, found.error, windows, h) for h in horizons}
+            name: {h: _ranked(signal, found.error, windows, h) for h in horizons if says(signal, h)}
             for name, signal in own.items()
         },
         "others": {},
@@ -71,7 +71,7 @@ def trust_report(
                 name: {
                     h: area(usual[name][:, h - 1], told[name][:, h - 1])
                     for h in reach
-                    if h <= min(usual[name].shape[1], told[name].shape[1])
+                    if h <= min(usual[name].shape[1], told[name].shape[1]) and says(usual[name], h)
                 }
                 for name in sorted(usual.keys() & told.keys())
             },
@@ -93,6 +93,11 @@ def _coverage(
         }
         for h in horizons
     }
+
+
+def says(signal: np.ndarray, h: int) -> bool:
+    """Whether a signal (W, H) says anything after so many agent steps."""
+    return not np.isnan(signal[:, h - 1]).all()
 
 
 def odd(held: int, windows: int, calibration: int) -> float:
@@ -161,7 +166,7 @@ def table(report: dict[str, Any]) -> str:
     row("within it", [f"{at(coverage, h)['held']:.2f}" for h in horizons])
     row("p of that", [f"{at(coverage, h)['p']:.2f}" for h in horizons])
     for name, found in report["rank"].items():
-        row(f"rank correlation, {name}", [f"{at(found, h)['value']:.2f}" for h in horizons])
+        row(f"rank correlation, {name}", [shown(found, h, "value") for h in horizons])
     for other, found in report["others"].items():
         held = [shown(found["coverage"], h, "held") for h in horizons]
         row(f"within the radius, {other}", held)

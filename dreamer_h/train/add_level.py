@@ -24,6 +24,7 @@ from dreamer_h.train.evaluate import Episode, play_held_out
 from dreamer_h.train.evaluator import fields_of
 from dreamer_h.train.level_files import BELOW, level_path, save_level
 from dreamer_h.train.load import load_config, load_frozen, load_replay, newest
+from dreamer_h.train.seeds import Stream
 from dreamer_h.world.hierarchy import Hierarchy, make_world, on_top, topmost_of
 
 
@@ -60,7 +61,9 @@ def add_level(
     fresh = make_world(obs, manifest["action"], config, key=jr.key(seed))
     world = on_top(cast(Hierarchy, fresh), agent.world)
     world = offline.fit(world, list(ring.finished()), config, shares, seed=seed, part=topmost_of)
-    episodes, _ = play_held_out(agent, config, make_env, config.eval_episodes, seed=seed)
+    episodes, _ = play_held_out(
+        agent, config, make_env, config.eval_episodes, seed=seed, stream=Stream.CALIBRATE
+    )
     found = _judged(world, episodes, ring, make_env)
     about = {"seed": seed, "crossovers": crossover.as_json(found)}
     save_level(level_path(logdir, config.levels - 1), world, config, about)

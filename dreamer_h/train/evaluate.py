@@ -28,6 +28,7 @@ class Episode:
     frames: np.ndarray | None  # uint8 (L+1, height, width, 3)
     intent: np.ndarray | None = None  # (L, V) the subgoal at each step, where there is a manager
     moments: tuple[Moment, ...] = ()  # where its segments began, if the task can be put back there
+    terminated: bool = False  # it ended by itself, not by a limit
 
     @property
     def total(self) -> float:
@@ -70,7 +71,7 @@ def play(
     memory = init_memory(agent, len(envs), action_dim)
     behaviour = agent.behaviour
     running = np.ones(len(envs), bool)
-    lost = np.zeros(len(envs), bool)
+    lost, ended = np.zeros(len(envs), bool), np.zeros(len(envs), bool)
     current = np.zeros((len(envs), *space.shape), space.dtype)
     obs: list[list[np.ndarray]] = [[] for _ in envs]
     actions: list[list[np.ndarray]] = [[] for _ in envs]
@@ -130,7 +131,7 @@ def play(
             if intent is not None:
                 intents[i].append(intent[i])
             rewards[i].append(reward)
-            running[i] = not (terminated or truncated)
+            running[i], ended[i] = not (terminated or truncated), terminated
         step += 1
     if film and not lost[0]:
         film = shoot()
@@ -143,6 +144,7 @@ def play(
             np.stack(frames) if film and i == 0 else None,
             np.stack(intents[i]) if intents[i] else None,
             tuple(moments[i]),
+            bool(ended[i]),
         )
         for i in range(len(envs))
         if not lost[i]
@@ -156,10 +158,11 @@ def play_held_out(
     count: int,
     *,
     seed: int = 0,
+    stream: Stream = Stream.TEST,
     film: bool = False,
 ) -> tuple[list[Episode], float]:
     """`count` episodes of the mode and `count` of the sampled policy, from the same resets, which
-    no training and no other evaluation uses; and the video's frames per second.
+    no training and no other `stream` uses; and the video's frames per second.
 
     `film` records the first one of the mode policy.
     """
@@ -167,7 +170,7 @@ def play_held_out(
         make_env(render_mode="rgb_array" if film and i == 0 else None) for i in range(2 * count)
     ]
     sampled = [i >= count for i in range(2 * count)]
-    seeds = [derive(config.seed, Stream.TEST, seed, i % count) for i in range(2 * count)]
+    seeds = [derive(config.seed, stream, seed, i % count) for i in range(2 * count)]
     try:
         episodes = play(agent, envs, seeds, sampled, seed=seed, film=film)
         return episodes, float(envs[0].metadata.get("render_fps", 30))

@@ -1,5 +1,6 @@
 """What a run looks at now and then: real returns, the exploitation gap, error per horizon."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -106,19 +107,26 @@ class Evaluator:
 
     def trust(
         self, world: AnyWorld, ring: Ring, counts: Counts
-    ) -> tuple[Calibration | None, list[float]]:
+    ) -> tuple[Calibration, list[float]] | None:
         """Radii of a simulator on the last evaluation's episodes, and the doubt along a path up to
-        which each level that policies learn in is relied upon; logged. None and no limit where
-        nothing can be said."""
-        nothing = None, [NO_LIMIT] * min(self.config.levels, 2)
+        which each level that policies learn in is relied upon; logged. None where nothing can be
+        said."""
         if len(ring.obs_shape) > 1:
-            return nothing
-        tolerance = self.config.behaviour.trust_horizon or fidelity.TOLERANCE
+            return None
+        asked = self.config.behaviour.trust_horizon
+        tolerance = asked or fidelity.TOLERANCE
         found = fidelity.measured_trust(
             world, self.episodes, ring.finished(), self.fields, tolerance
         )
         if found is None:
-            return nothing
+            if asked and counts.env_step:
+                warnings.warn(
+                    f"at {counts.env_step} env steps evaluation episodes are too few or too short "
+                    "to measure the trusted horizon: the limit in force stays; more "
+                    "--eval_episodes may say more",
+                    stacklevel=2,
+                )
+            return None
         self.logger.scalars(counts, {
             f"horizon/relied_doubt/level{level}": limit
             for level, limit in enumerate(found[1]) if limit < NO_LIMIT

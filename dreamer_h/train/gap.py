@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.behaviour.inside import followed
 from dreamer_h.behaviour.manager import plan
+from dreamer_h.behaviour.returns import survival
 from dreamer_h.train.evaluate import Episode
 from dreamer_h.train.state import Agent
 from dreamer_h.types import Sequence, Stack
@@ -24,11 +25,11 @@ def _promised(
     sequence: Sequence,
     starts: Int[Array, " N"],
     lengths: Int[Array, " N"],
-    horizon: float | Float[Array, ""],
     *,
     key: Array,
 ) -> dict[str, Float[Array, " N"]]:
-    """Imagined rewards summed over `lengths` agent steps, at most LENGTH, from each start."""
+    """Imagined rewards summed over `lengths` agent steps, at most LENGTH, from each start; each as
+    often as the simulator goes on until there, and discounted as it does."""
     start_key, imagine_key, plan_key = jr.split(key, 3)
     path = agent.world.start(sequence, key=start_key)
     latents = jax.tree.map(lambda leaf: leaf[starts], path)
@@ -36,8 +37,10 @@ def _promised(
     def one(latent, length, key):
         imagined, _ = followed(agent.world, agent.behaviour, latent, LENGTH, key=key)
         # index 0 is the start itself: its reward was paid before
-        reward = agent.world.reward_of(imagined.latent.features[1:]).mean
-        return jnp.where(jnp.arange(LENGTH) < length, reward * _discounts(horizon), 0.0).sum()
+        features = imagined.latent.features[1:]
+        reward = agent.world.reward_of(features).mean
+        alive = survival(agent.world.continue_of(features).mean)
+        return jnp.where(jnp.arange(LENGTH) < length, alive * reward, 0.0).sum()
 
     keys = jr.split(imagine_key, len(starts))
     found = {"imagined": jax.vmap(one)(latents, lengths, keys)}
@@ -61,11 +64,6 @@ def _planned(
     return jnp.where(within, dreamt.weight * dreamt.reward, 0.0).sum(0)
 
 
-def _discounts(horizon):
-    """Of the rewards after a start."""
-    return (1.0 - 1.0 / horizon) ** jnp.arange(LENGTH)
-
-
 def promised_and_paid(
     agent: Agent, episodes: list[Episode], horizon: float
 ) -> dict[str, Float[np.ndarray, " E"]]:
@@ -73,21 +71,23 @@ def promised_and_paid(
     sampled episode, the mean of its starts: `imagined` in level 0, `real`, and, of a `manager`, by
     its jumps.
 
-    Where an episode ends earlier, so do all sums. `horizon` (agent steps) is the discount's. An
-    episode that does not reach the first start is left out; empty if none does.
+    Where an episode is cut off earlier, so are all sums; where it ends by itself nothing more is
+    paid, whatever was promised. `horizon` (agent steps) is the discount's. An episode that does not
+    reach the first start is left out; empty if none does.
     """
     found: dict[str, list[float]] = {}
     for number, episode in enumerate(e for e in episodes if e.sampled):
         starts = [start for start in STARTS if start < len(episode.action)]
         if not starts:
             continue
-        lengths = [min(LENGTH, len(episode.action) - start) for start in starts]
+        limit = LENGTH if episode.terminated else 0
+        lengths = [min(LENGTH, max(limit, len(episode.action) - start)) for start in starts]
         sequence = episode.beginning(max(starts))
         promised = _promised(
-            agent, sequence, jnp.asarray(starts), jnp.asarray(lengths), horizon, key=jr.key(number)
+            agent, sequence, jnp.asarray(starts), jnp.asarray(lengths), key=jr.key(number)
         )
         paid = [episode.reward[s + 1 : s + 1 + LENGTH] for s in starts]
-        discounts = np.asarray(_discounts(horizon))
+        discounts = (1.0 - 1.0 / horizon) ** np.arange(LENGTH)
         real = np.array([rewards @ discounts[: len(rewards)] for rewards in paid])
         for name, values in {**promised, "real": real}.items():
             found.setdefault(name, []).append(float(np.asarray(values).mean()))

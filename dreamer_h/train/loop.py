@@ -159,10 +159,12 @@ class Trainer:
         found = self.evaluator(agent, self.ring, self.counts)
         if self.env_step >= self.config.steps:
             self.crossovers = self.evaluator.crossovers(agent.world, self.ring, self.counts)
-        self.calibration, trusted = self.evaluator.trust(agent.world, self.ring, self.counts)
-        self.state = replace(
-            self.state, trusted=jnp.asarray(trusted, jnp.float32), paths=self._paths()
-        )
+        measured = self.evaluator.trust(agent.world, self.ring, self.counts)
+        self.calibration = measured and measured[0]
+        if measured:  # else what was relied upon before is
+            trusted = jnp.asarray(measured[1], jnp.float32)
+            self.state = replace(self.state, trusted=trusted)
+        self.state = replace(self.state, paths=self._paths())
         if found:
             minutes = {"what": "minutes", "value": self.seconds / 60, "lo": None, "hi": None}
             found.append({**found[0], **minutes, "unit": "minutes"})

@@ -15,6 +15,7 @@ class Stream(IntEnum):
     PREFILL = 4  # random actions
     ACT = 5  # codes and actions while collecting
     PLAY = 6  # codes and actions while evaluating
+    CALIBRATE = 7  # resets of episodes that radii and crossovers are measured on after training
 
 
 def derive(seed: int, stream: Stream, *index: int) -> int:

@@ -63,7 +63,9 @@ def run_cover(chosen: argparse.Namespace) -> None:
         raise ValueError("two recordings have the same name; give folders of different names")
     found = coverage.coverage(recordings)
     chosen.out.mkdir(parents=True, exist_ok=True)
+    task = next(iter(recordings.values())).task
     write_json(chosen.out / "coverage.json", found)
+    write_json(chosen.out / "coverage.rows.json", coverage.rows(found, task))
     text = coverage.table(found)
     write_text(chosen.out / "coverage.md", text)
     print(text)

@@ -28,8 +28,11 @@ from dreamer_h.train.evaluator import fields_of
 from dreamer_h.train.exploit import mirage, optimised
 from dreamer_h.train.load import load_agent, load_replay
 from dreamer_h.train.policy import Snapshots
+from dreamer_h.train.seeds import Stream
 from dreamer_h.train.simulators import check_unseen, found_run, found_simulator
 from horizon_commands.judging import make_physics
+
+HELD_OUT = 5  # episodes that a trusted horizon is measured on, of mode and sampled policy each
 
 
 def add_exploit(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +49,9 @@ def add_exploit(parser: argparse.ArgumentParser) -> None:
 def run_exploit(chosen: argparse.Namespace) -> None:
     if min(chosen.updates, chosen.every, chosen.episodes) < 1:
         raise ValueError("--updates, --every and --episodes must be at least 1")
+    for flag, values in (("pessimism", chosen.pessimism), ("trust-horizon", chosen.trust_horizon)):
+        if min(values, default=1.0) <= 0:
+            raise ValueError(f"--{flag} {min(values):g} is no safeguard; give numbers above 0")
     config, agent, manifest = load_agent(chosen.run)
     if (chosen.pessimism or chosen.trust_horizon) and config.world.ensemble < 2:
         raise ValueError(
@@ -66,7 +72,10 @@ def run_exploit(chosen: argparse.Namespace) -> None:
             continue
         trusted = [NO_LIMIT] * min(config.levels, 2)
         if one.behaviour.trust_horizon:
-            held_out, _ = play_held_out(agent, config, make_env, config.eval_episodes)
+            held_out, _ = play_held_out(
+                agent, config, make_env, one.eval_episodes, seed=chosen.seed,
+                stream=Stream.CALIBRATE,
+            )  # fmt: skip
             env = make_env()
             measured = fidelity.measured_trust(
                 agent.world, held_out, ring.finished(), fields_of(env),
@@ -80,8 +89,9 @@ def run_exploit(chosen: argparse.Namespace) -> None:
             agent, one, ring, chosen.updates, chosen.every, trusted, seed=chosen.seed
         )
         looks = mirage(snapshots, one, make_env, chosen.episodes, seed=chosen.seed)
-        bar = tqdm(looks, desc=name, total=chosen.updates // chosen.every + 1, unit="look")
-        found[name] = list(bar)
+        total = -(-chosen.updates // chosen.every) + 1
+        bar = tqdm(looks, desc=name, total=total, unit="look")
+        found[name] = [look | {"relied_doubt": trusted} for look in bar]
         write_json(path, {"asked": asked, "found": found})  # a restart goes on after it
     title = f"{config.task}: a policy is optimised in a simulator that learns nothing more"
     write_json(
@@ -96,10 +106,13 @@ def run_exploit(chosen: argparse.Namespace) -> None:
 def safeguards(
     config: Config, pessimism: list[float], trust_horizon: list[float]
 ) -> dict[str, Config]:
-    """The config without any, and with each one."""
+    """The config without any, and with each one. What it says of evaluations is what is asked of
+    those that a trusted horizon is measured on here, whatever the run itself did."""
     of = lambda **changes: replace(
         config,
         explore_steps=0,
+        eval_every=1,
+        eval_episodes=max(config.eval_episodes, HELD_OUT),
         behaviour=replace(config.behaviour, **{"pessimism": 0.0, "trust_horizon": 0.0, **changes}),
     )
     found = {"none": of()}
@@ -145,7 +158,8 @@ def add_rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="folder of `fit`, or logdir of train.py")
     parser.add_argument(
         "--policies", type=Path, nargs="+", required=True,
-        help="checkpoints, or logdirs: all that they keep; three at least, twelve say something",
+        help="checkpoints, or logdirs: the last that they keep; three at least, twelve say "
+        "something",
     )  # fmt: skip
     parser.add_argument("--name", help="of the model in the results; default is its own")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
@@ -167,30 +181,31 @@ def run_rank(chosen: argparse.Namespace) -> None:
         steps.append(read_manifest(path)["agent_step"])
     if len(policies) < len(paths):
         raise ValueError("two policies have the same name; give each run a folder of its own name")
+    if len(policies) < LEAST:
+        raise ValueError(f"{len(policies)} policies are no ranking; give at least {LEAST}")
     found = judge(simulator, policies, make_physics(recording)(), bench)
     found |= {"task": recording.task, "data": recording.hash, "origin": origin}
     found["policies"] = dict(zip(policies, steps, strict=True))
-    if len(policies) >= LEAST:
-        paid = np.array([one["windows"]["return_real"] for one in found["closed_loop"].values()])
-        by_age = np.repeat(np.array(steps, float)[:, None], paid.shape[1], axis=1)
-        found["by_age"] = decisions(by_age, paid, bench.far.episode)
+    paid = np.array([one["windows"]["return_real"] for one in found["closed_loop"].values()])
+    by_age = np.repeat(np.array(steps, float)[:, None], paid.shape[1], axis=1)
+    found["by_age"] = decisions(by_age, paid, bench.far.episode)
+    del found["by_age"]["error"]  # the age of a policy is no return
     chosen.out.mkdir(parents=True, exist_ok=True)
     write_json(chosen.out / f"{name}.rank.json", found)
     listed = [
         {"task": recording.task, "what": f"rank/{way}/{what}", "x": len(policies), **one}
         for way in ("decisions", "by_age")
-        for what, one in found.get(way, {}).items()
+        for what, one in found[way].items()
     ]
     write_json(chosen.out / f"{name}.rank.rows.json", listed)
     for way in ("decisions", "by_age"):
-        for what, one in found.get(way, {}).items():
-            if way == "decisions" or what != "error":  # the age of a policy is no return
-                print(f"{way:10} {what:17} {one['value']:8.3f} [{one['lo']:.3f}, {one['hi']:.3f}]")
+        for what, one in found[way].items():
+            print(f"{way:10} {what:17} {one['value']:8.3f} [{one['lo']:.3f}, {one['hi']:.3f}]")
     print(chosen.out / f"{name}.rank.json")
 
 
 def snapshots_of(path: Path) -> list[Path]:
-    """A checkpoint itself, or all that a logdir keeps. Raises ValueError if it keeps none."""
+    """A checkpoint itself, or the last ones of a logdir. Raises ValueError if it keeps none."""
     if path.is_file():
         return [path]
     found = Checkpoints(path / "checkpoints").retained()

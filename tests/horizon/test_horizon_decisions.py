@@ -46,6 +46,21 @@ def test_ranks_are_spearmans(rng):
     assert spearman(np.ones(5), np.arange(5)) == 0.0
 
 
+def test_of_equally_good_guesses_none_is_the_first(rng):
+    paid = returns([0.0, 4.0, 8.0], rng)
+    age = np.broadcast_to(np.array([1.0, 2.0, 2.0])[:, None], paid.shape)
+    for order in ([0, 1, 2], [0, 2, 1]):
+        found = decisions(age[order], paid[order], EPISODES)
+        assert found["regret"]["value"] == pytest.approx((paid[2] - paid[1:].mean(0)).mean())
+
+
+def test_few_policies_say_less_than_many_windows_do(rng):
+    means = np.array([0.0, 3.0, 6.0, 9.0, 12.0])
+    found = decisions(returns(means, rng), returns(means[[0, 2, 1, 3, 4]], rng), EPISODES)
+    one = found["rank_correlation"]
+    assert one["value"] == pytest.approx(0.9) and one["lo"] < 0.8
+
+
 def test_two_policies_are_no_ranking(rng):
     with pytest.raises(ValueError, match="2 policies cannot be ranked"):
         decisions(returns([0, 1], rng), returns([0, 1], rng), EPISODES)
