@@ -103,9 +103,10 @@ def check(config: Any) -> None:
             f"to at least 5, and --eval_every above 0 and below --steps {config.steps}"
         )
     learning = config.prefill * config.action_repeat
-    if config.explore_steps and not learning < config.explore_steps <= config.steps:
+    exploring = config.explore_steps
+    if exploring > config.steps or 0 < exploring <= learning and exploring < config.steps:
         raise ValueError(
-            f"--explore_steps is {config.explore_steps}; learning begins after {learning} env "
+            f"--explore_steps is {exploring}; learning begins after {learning} env "
             f"steps and ends after {config.steps}: set it between these"
         )
     if behaviour.trust_horizon and config.obs == "pixels":

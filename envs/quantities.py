@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from envs.gl import suite
+
 Quantity = Callable[[np.ndarray], np.ndarray]  # observations (..., O) -> (...)
 
 
@@ -42,7 +44,8 @@ def quantities(task: str, layout: Sequence[Any]) -> dict[str, Quantity]:
     `energy` is there wherever velocities are seen: half the sum of their squares, as if every
     inertia were one. The others are known for the suite's core domains only.
     """
-    found = dict(_BY_DOMAIN.get(task.partition("-")[0], {}))
+    domain, _, name = task.partition("-")
+    found = dict(_BY_DOMAIN.get(domain, {})) if (domain, name) in suite.ALL_TASKS else {}
     moving = [
         i for field in layout if field.kind == "velocity" for i in range(field.start, field.stop)
     ]

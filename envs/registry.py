@@ -2,6 +2,7 @@
 
 import difflib
 from functools import partial
+from importlib import import_module
 from typing import Any, cast
 
 import gymnasium as gym
@@ -47,7 +48,8 @@ def make(
     gravity: float = 1.0,
     mass: float = 1.0,
 ) -> DmcEnv | ForeignEnv:
-    """One environment: "walker-walk", "dmc/walker-walk-v0", or any Gymnasium id with Box spaces.
+    """One environment: "walker-walk", "dmc/walker-walk-v0", or any Gymnasium id with Box spaces,
+    "module:id" too.
 
     obs is "state" (flat float32) or "pixels" (uint8, `size` squared, from `camera`; suite only).
     `seed` serves the first reset if that brings none. `gravity` and `mass` are factors, of a suite
@@ -58,6 +60,12 @@ def make(
     if render_mode not in (None, "rgb_array"):  # before Gymnasium puts a wrapper around it
         raise ValueError(f"render_mode is {render_mode!r}; it must be None or 'rgb_array'")
     name = short_name(task)
+    if ":" in name:  # Gymnasium's "module:id" registers what it names
+        module, _, name = name.partition(":")
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise ValueError(f"no task {task!r}: {error}") from error
     name = f"dmc/{name}-v0" if name in tasks() else name
     if name.startswith("dmc/") and name in gym.registry:
         kwargs: dict[str, Any] = {"obs": obs, "action_repeat": action_repeat, "size": size}
@@ -70,7 +78,8 @@ def make(
         raise ValueError(f"obs={obs!r} for {task}: only suite tasks give pixels; set obs='state'")
     if (gravity, mass) != (1.0, 1.0):
         raise ValueError(f"gravity {gravity}, mass {mass} for {task}: only suite tasks have others")
-    inner = gym.make(name, render_mode=render_mode, disable_env_checker=True)
+    drawn: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+    inner = gym.make(name, disable_env_checker=True, **drawn)  # not all know a render_mode
     return ForeignEnv(inner, action_repeat=action_repeat, seed=seed)
 
 

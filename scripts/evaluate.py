@@ -56,6 +56,7 @@ def main(arguments: list[str]) -> int:
             print(f"{name:28}{value:9.3f}")
     if film and episodes and episodes[0].frames is not None:
         path = (chosen.out or chosen.run) / "evaluation.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
         env = make_env()
         write_video(path, cast(Any, film_of(agent, episodes[0], env)), fps)
         env.close()

@@ -159,7 +159,8 @@ def main(arguments: list[str]) -> int:
         behaviour=found.behaviour if chosen.actions == "policy" else None,
         crossovers=marks_of(chosen, found), samples=chosen.samples, seed=chosen.seed,
     )  # fmt: skip
-    path = (chosen.save or chosen.model / "simulated.npz").with_suffix(".npz")
+    path = chosen.save or chosen.model / "simulated.npz"
+    path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         np.savez_compressed(file, **cast(Any, loop.arrays()))

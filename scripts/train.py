@@ -8,6 +8,7 @@ the same logdir resumes. A level is added to a trained run, of which nothing cha
 import argparse
 import json
 import shlex
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,7 @@ def parse(arguments: list[str]) -> tuple[Config, Path]:
     first.add_argument("--levels", type=int, default=1)
     first.add_argument("--strides", default="8,8")
     first.add_argument("--pessimism", default=None)
-    first.add_argument("--trust-horizon", default=None)
+    first.add_argument("--trust-horizon", "--trust_horizon", default=None)
     first.add_argument("--explore", action="store_true")
     chosen, rest = first.parse_known_args(arguments)
     default = preset(chosen.preset, chosen.recipe, chosen.obs)
@@ -184,12 +185,13 @@ def main(arguments: list[str]) -> int:
             f"{config.updates_per_env_step:.3f} per env step"
         )
         trainer = Trainer(config, logdir, make_env)
+        print(f"replay: at most {trainer.ring.nbytes_bound / 1e9:.2g} GB when it is full")
         # only now: what the trainer refuses must not bind the logdir to its config
         write_json(logdir / "config.json", flatten(config))
         try:
             done = trainer.run(interrupt)
             if not done:
-                command = shlex.join(["python", "scripts/train.py", *arguments])
+                command = shlex.join(["python", sys.argv[0], *arguments])
                 print(f"\nsaved at env step {trainer.env_step}; to resume:\n  {command}")
                 return 0
             finish(trainer)

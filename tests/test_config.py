@@ -56,6 +56,22 @@ def test_the_size_matters_for_pixels_only(size, advice):
     assert Config(obs="state", size=size).size == size
 
 
+@pytest.mark.parametrize(
+    "settings, advice",
+    [
+        (["explore_steps=100"], "begins after 2000 env steps and ends after 100000"),
+        (["explore_steps=200000"], "set it between these"),
+        (["behaviour.trust_horizon=1", "eval_every=100000"], "below --steps 100000"),
+        (["behaviour.trust_horizon=1", "eval_every=0"], "above 0 and below"),
+        (["levels=2", "jump.own_losses=False", "replay.length=32"], "level 1's guesses untaught"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(settings, advice):
+    common = ["steps=100000", "prefill=1000", "action_repeat=2", "world.ensemble=5"]
+    with pytest.raises(ValueError, match=advice):
+        with_settings(preset("cpu"), common + settings)
+
+
 def test_zero_is_allowed_where_it_means_never():
     assert Config(eval_every=0, prefill=0).eval_every == 0
 

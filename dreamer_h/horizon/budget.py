@@ -22,7 +22,8 @@ class Budget:
         if (self.updates is None) == (self.minutes is None):
             raise ValueError("give a budget in updates or in minutes, one of the two")
         if not (self.updates or self.minutes or 0) > 0:
-            raise ValueError(f"the budget is {self.updates or self.minutes}; it must be above 0")
+            given = self.minutes if self.updates is None else self.updates
+            raise ValueError(f"the budget is {given}; it must be above 0")
 
     def __iter__(self) -> Iterator[float]:
         if self.updates is not None:

@@ -112,6 +112,12 @@ def calibrated(world: AnyWorld, found: Doubted) -> Calibration:
     return Calibration(multiple, jnp.float32(usual), scaled)
 
 
+def calibrated_alike(found: Doubted) -> Calibration:
+    """One radius for all paths of an age, whatever is doubted."""
+    multiple = jnp.asarray(conformal_radius(found.error), jnp.float32)
+    return Calibration(multiple, jnp.float32(np.inf), False)
+
+
 def trusted_doubt(found: Doubted, tolerance: float) -> float:
     """Nats of doubt along a path below which, with 90 %, the error has never left the tolerance
     (training deviations). NO_LIMIT where no window ever leaves it; 0 of fewer than LEAST.

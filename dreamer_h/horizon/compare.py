@@ -24,6 +24,8 @@ def paired(
     difference to it as it was says how much harder that is. None stands for differences that are
     not finite. Raises ValueError where the recordings or the windows differ.
     """
+    if len({folder.name for folder in folders}) < len(folders):
+        raise ValueError("two folders have the same name; give folders of different names")
     named = {
         name if len(folders) == 1 else f"{folder.name}/{name}": (folder, name, report)
         for folder in folders

@@ -14,6 +14,8 @@ import numpy as np
 from dreamer_h.horizon.recording import Recording, keep, unnamed_layout
 from dreamer_h.replay.episode import Episode
 
+UNBOUNDED = 1e6  # bounds of actions beyond this mean none
+
 # what a data set that was written here says of itself; angles would not be known without the layout
 TRAVELS = ("task", "behaviour", "tick", "action_repeat", "dt", "layout")
 
@@ -95,7 +97,8 @@ def from_minari(name: str, folder: Path) -> Recording:
 
 def _scaled(action: np.ndarray, space: gym.spaces.Box) -> np.ndarray:
     """Simulators know actions from -1 to 1, and nothing beyond."""
-    bounded = np.isfinite(space.low) & np.isfinite(space.high) & (space.low < space.high)
+    ranged = np.maximum(np.abs(space.low), np.abs(space.high)) < UNBOUNDED
+    bounded = ranged & (space.low < space.high)
     low = np.where(bounded, space.low, -1.0).astype(np.float64)
     high = np.where(bounded, space.high, 1.0).astype(np.float64)
     found = ((2.0 * action - (high + low)) / (high - low)).astype(np.float32)

@@ -56,6 +56,8 @@ def record(plan: Plan, folder: Path, *, jobs: int, progress: Progress = iter) ->
     """
     if plan.episodes < 3:
         raise ValueError(f"--episodes is {plan.episodes}; the three splits need at least 3")
+    if plan.tick < 1:
+        raise ValueError(f"--tick is {plan.tick}; set it to at least 1")
     (folder / "episodes").mkdir(parents=True, exist_ok=True)
     remove_stale(folder / "episodes")
     _claim(plan, folder)

@@ -89,9 +89,29 @@ def ask(simulator: Simulator, parts: dict[str, Windows], *, seed: int = 0) -> di
     answers = {}
     for number, (name, windows) in enumerate(parts.items()):
         own = len(parts) * seed + number
-        state = simulator.start(Context(windows.context_obs, windows.context_action), seed=own)
-        answers[name] = simulator.imagine(state, windows.action, SAMPLES, seed=own)
+        # copies: what other people's code does to them must not change what others are asked
+        context = Context(windows.context_obs.copy(), windows.context_action.copy())
+        state = simulator.start(context, seed=own)
+        found = simulator.imagine(state, windows.action.copy(), SAMPLES, seed=own)
+        answers[name] = answered(found, windows)
     return answers
+
+
+def answered(found: Forecast, windows: Windows) -> Forecast:
+    """A forecast as arrays. Raises ValueError for one that does not answer the windows."""
+    obs = np.asarray(found.obs)
+    needed = (len(windows), windows.horizon, windows.context_obs.shape[-1])
+    if obs.ndim != 4 or obs.shape[1:] != needed or len(obs) == 0:
+        raise ValueError(
+            f"imagine gave observations of shape {obs.shape}; needed is (samples, windows, steps, "
+            f"entries): (S, {', '.join(map(str, needed))})"
+        )
+    if found.reward is None:
+        return Forecast(obs, None)
+    reward = np.asarray(found.reward)
+    if reward.shape != obs.shape[:3]:
+        raise ValueError(f"imagine gave rewards of shape {reward.shape}; needed is {obs.shape[:3]}")
+    return Forecast(obs, reward)
 
 
 def score(answers: dict[str, Forecast], bench: Benchmark) -> Scored:

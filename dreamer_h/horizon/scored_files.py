@@ -24,19 +24,25 @@ YARDSTICK_ROWS = ("nrmse_median", "nrmse_rms", "crps")
 
 
 def save(folder: Path, report: dict[str, Any], scored: Scored, bench: Benchmark) -> None:
-    """The report, and per-window errors at the table's horizons (float16)."""
+    """The report, and per-window errors at the table's horizons: float16, float32 where those are
+    too large for it."""
     folder.mkdir(parents=True, exist_ok=True)
     place = [h - 1 for h in bench.horizons]
     close = [h - 1 for h in bench.horizons if h <= bench.near.horizon]
     arrays: dict[str, Any]
     arrays = {f"far/{name}": errors[:, place] for name, errors in scored.far.items()}
     arrays |= {f"near/{name}": errors[:, close] for name, errors in scored.near.items()}
-    arrays = {name: array.astype(np.float16) for name, array in arrays.items()}
+    arrays = {name: _small(array) for name, array in arrays.items()}
     arrays |= {"far_episode": bench.far.episode, "near_episode": bench.near.episode}
     arrays |= {"far_start": bench.far.start, "near_start": bench.near.start}
     with replacing(folder / f"{report['model']}.npz") as file:
         np.savez_compressed(file, **arrays)
     write_json(folder / f"{report['model']}.json", finite(report))
+
+
+def _small(array: np.ndarray) -> np.ndarray:
+    largest = np.abs(array, where=np.isfinite(array), out=np.zeros(array.shape)).max(initial=0.0)
+    return array.astype(np.float16 if largest < np.finfo(np.float16).max else np.float32)
 
 
 def read_reports(folder: Path) -> dict[str, dict[str, Any]]:

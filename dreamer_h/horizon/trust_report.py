@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import betabinom, rankdata
 
-from dreamer_h.horizon.calibrate import Doubted, calibrated, doubted
+from dreamer_h.horizon.calibrate import Doubted, calibrated, calibrated_alike, doubted
 from dreamer_h.horizon.decisions import spearman
 from dreamer_h.horizon.detectors import detectors, watched
 from dreamer_h.horizon.error_head import fit
@@ -30,7 +30,9 @@ def trust_report(
 
     coverage   share of windows within the radius at each horizon, the median radius, and the
                probability of a share as odd as that if the radius holds (two-sided, with the chance
-               that lies in the calibration; a beta-binomial)
+               that lies in the calibration; a beta-binomial); the share of the third of the windows
+               that is doubted most
+    alike      the same of one radius for all windows, whatever is doubted
     rank       Spearman's correlation of each signal with the error, within each horizon
     detection  area under the curve of telling another recording's windows from the test windows by
                each signal of a path, or detector of what was seen, after so many agent steps, with
@@ -54,6 +56,7 @@ def trust_report(
         "data": bench.recording.hash,
         "windows": {"calibration": count, "test": len(windows)},
         "coverage": _coverage(calibration, found, count, horizons),
+        "alike": _coverage(calibrated_alike(calibration_found), found, count, horizons),
         "rank": {
             name: {h: _ranked(signal, found.error, windows, h) for h in horizons if says(signal, h)}
             for name, signal in own.items()
@@ -85,9 +88,12 @@ def _coverage(
     steps = jnp.broadcast_to(jnp.arange(1, 1 + found.error.shape[1]), found.error.shape)
     radius = np.asarray(calibration.radius(steps, jnp.asarray(found.gathered)))
     held = found.error <= radius
+    third = max(1, len(held) // 3)
+    doubted_most = lambda h: np.argsort(found.gathered[:, h - 1], kind="stable")[-third:]
     return {
         h: {
             "held": float(held[:, h - 1].mean()),
+            "held_doubted": float(held[doubted_most(h), h - 1].mean()),
             "radius": float(np.median(radius[:, h - 1])),
             "p": odd(int(held[:, h - 1].sum()), len(held), count),
         }
@@ -139,7 +145,11 @@ def rows(report: dict[str, Any], seed: int) -> list[dict[str, Any]]:
     share = lambda what, h, value: (
         own | {"what": what, "x": h, "value": value, "lo": None, "hi": None}
     )
-    found = [share("within_radius", h, one["held"]) for h, one in report["coverage"].items()]
+    found = []
+    for name, what in (("coverage", "within_radius"), ("alike", "within_one_radius")):
+        for h, one in report[name].items():
+            found.append(share(what, h, one["held"]))
+            found.append(share(f"{what}/doubted_most", h, one["held_doubted"]))
     for name, ranks in report["rank"].items():
         found += [own | {"what": f"rank/{name}", "x": h} | one for h, one in ranks.items()]
     for other, told in report["others"].items():
@@ -165,6 +175,11 @@ def table(report: dict[str, Any]) -> str:
     row("median radius", [f"{at(coverage, h)['radius']:.3f}" for h in horizons])
     row("within it", [f"{at(coverage, h)['held']:.2f}" for h in horizons])
     row("p of that", [f"{at(coverage, h)['p']:.2f}" for h in horizons])
+    row("within it, the most doubted third", [shown(coverage, h, "held_doubted") for h in horizons])
+    alike = report["alike"]
+    row("one radius for all", [f"{at(alike, h)['radius']:.3f}" for h in horizons])
+    row("within that", [shown(alike, h, "held") for h in horizons])
+    row("within that, the most doubted third", [shown(alike, h, "held_doubted") for h in horizons])
     for name, found in report["rank"].items():
         row(f"rank correlation, {name}", [shown(found, h, "value") for h in horizons])
     for other, found in report["others"].items():

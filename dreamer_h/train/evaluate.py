@@ -166,9 +166,9 @@ def play_held_out(
 
     `film` records the first one of the mode policy.
     """
-    envs = [
-        make_env(render_mode="rgb_array" if film and i == 0 else None) for i in range(2 * count)
-    ]
+    first = _filmed(make_env) if film else None
+    film = first is not None
+    envs = [first or make_env(), *(make_env() for _ in range(2 * count - 1))]
     sampled = [i >= count for i in range(2 * count)]
     seeds = [derive(config.seed, stream, seed, i % count) for i in range(2 * count)]
     try:
@@ -177,6 +177,15 @@ def play_held_out(
     finally:
         for env in envs:
             env.close()
+
+
+def _filmed(make_env: Callable[..., gym.Env]) -> gym.Env | None:
+    """One that draws pictures, if it can be had."""
+    try:
+        return make_env(render_mode="rgb_array")
+    except Exception as error:  # other people's environments refuse in many ways
+        warnings.warn(f"there is no video: {type(error).__name__}: {error}", stacklevel=3)
+        return None
 
 
 def table(episodes: list[Episode]) -> str:

@@ -24,7 +24,10 @@ def load_config(run: Path) -> Config:
     path = run / "config.json"
     if not path.exists():
         raise ValueError(f"{run} has no config.json; give the --logdir of a run of train.py")
-    return from_flat(json.loads(path.read_text()))
+    try:
+        return from_flat(json.loads(path.read_text()))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}; a copy is in each checkpoint") from error
 
 
 def load_agent(
@@ -81,7 +84,8 @@ def described_run(config: Config, manifest: dict[str, Any], task: str) -> dict[s
 
 
 def load_replay(run: Path) -> tuple[Path, Ring]:
-    """A run's newest checkpoint, and the replay as it says. Raises ValueError, ReplayCorrupt."""
+    """A run's newest whole checkpoint, and the replay as it says. Raises ValueError,
+    ReplayCorrupt."""
     below = run / BELOW if (run / BELOW).exists() else newest(run)
     stored: Any = archive.arrays(below)
     part = {
@@ -93,13 +97,21 @@ def load_replay(run: Path) -> tuple[Path, Ring]:
 
 
 def newest(path: Path) -> Path:
-    """The newest checkpoint of a logdir; a checkpoint itself as it is. Raises ValueError."""
+    """The newest whole checkpoint of a logdir; a checkpoint itself as it is. Raises ValueError, and
+    CheckpointCorrupt if none is whole."""
     if path.is_file():
         return path
-    paths = Checkpoints(path / "checkpoints").retained()
+    paths = Checkpoints(path / "checkpoints").retained()[::-1]
     if not paths:
         raise ValueError(f"{path} has no checkpoint; give a file of one, or the --logdir of a run")
-    return paths[-1]
+    reasons = []
+    for found in paths:
+        try:
+            archive.arrays(found)
+            return found
+        except CheckpointCorrupt as error:
+            reasons.append(str(error))
+    raise CheckpointCorrupt("; ".join(reasons))
 
 
 def load_snapshots(path: Path) -> list[tuple[Agent, int]]:

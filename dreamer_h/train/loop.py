@@ -57,8 +57,11 @@ class Trainer:
     def __init__(self, config: Config, logdir: Path, make_env: MakeEnv):
         self.config, self.logdir, self.make_env = config, logdir, make_env
         self.envs = [make_env() for _ in range(config.envs)]
-        space = self.envs[0].observation_space
-        assert space.shape is not None and space.dtype is not None
+        space, actions = self.envs[0].observation_space, self.envs[0].action_space
+        if not isinstance(space, gym.spaces.Box) or not isinstance(actions, gym.spaces.Box):
+            raise ValueError(f"spaces are {space} and {actions}; both must be a Box")
+        if not (np.all(actions.low == -1.0) and np.all(actions.high == 1.0)):
+            raise ValueError(f"actions are of {actions}, not of Box(-1, 1); envs.ForeignEnv scales")
         limit = episode_limit(self.envs[0])
         if limit is not None:
             check_window(config.replay.length, config.replay.tick, limit)
@@ -69,7 +72,7 @@ class Trainer:
                     f"least {config.envs * limit}"
                 )
         obs = jax.ShapeDtypeStruct(space.shape, space.dtype)
-        action_dim = int(np.prod(self.envs[0].action_space.shape or ()))
+        action_dim = int(np.prod(actions.shape))
         self.ring = Ring(config.replay.capacity, space.shape, space.dtype, action_dim)
         self.state = init_state(obs, action_dim, config)
         self.update = make_update(config)

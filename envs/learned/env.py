@@ -183,11 +183,13 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
     def _asked_start(self, options: dict[str, Any], key: jax.Array) -> Any:
         simulated = self._learned.simulated
         match options:
-            case {"starts": SupportsIndex() as n} if 0 <= index(n) < len(simulated.starts):
+            case {"starts": SupportsIndex() as n, **no} if (
+                not no and not isinstance(n, bool) and 0 <= index(n) < len(simulated.starts)
+            ):
                 return jax.tree.map(lambda leaf: leaf[index(n)], simulated.starts)
-            case {"episode": SupportsIndex() as i, "t": SupportsIndex() as t}:
+            case {"episode": SupportsIndex() as i, "t": SupportsIndex() as t, **no} if not no:
                 obs, action = self._recorded(index(i), index(t))
-            case {"context": (obs, action)}:
+            case {"context": (obs, action), **no} if not no:
                 obs, action = np.asarray(obs), np.asarray(action, np.float32)
             case _:
                 raise ValueError(
@@ -235,7 +237,12 @@ def checked(action: Any, space: gym.Space) -> np.ndarray:
     """An action, or several, of the dtype of its space: a number beyond a box's bounds is one that
     the simulator clips. Raises ValueError for one that is not finite, or names no choice."""
     given, box = np.asarray(action), isinstance(space, gym.spaces.Box)
-    if given.shape != space.shape or not (np.isfinite(given).all() if box else given in space):
+    number = np.issubdtype(given.dtype, np.number)
+    if (
+        not number
+        or given.shape != space.shape
+        or not (np.isfinite(given).all() if box else given in space)
+    ):
         raise ValueError(f"action {given} of shape {given.shape}; needed is one of {space}")
     return given.astype(space.dtype)
 

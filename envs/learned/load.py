@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, get_args
 from weakref import WeakValueDictionary
@@ -52,6 +53,8 @@ def load(run: str | Path, **options: Any) -> Learned:
     run, or none of this version, CheckpointCorrupt where none is whole, and ValueError for what the
     run and the recording cannot give.
     """
+    if unknown := sorted(options.keys() - OPTIONS):
+        raise TypeError(f"there is no option {unknown[0]}; there are {', '.join(sorted(OPTIONS))}")
     run = Path(run)
     written = max((path.stat().st_mtime_ns for path in run.rglob("*.ckpt")), default=0)
     asked = (run.resolve(), written, *sorted((name, str(of)) for name, of in options.items()))
@@ -91,7 +94,12 @@ def _read(
         about = described_run(config, manifest, envs.short_name(config.task))
         check_agrees(f"the run in {run}", about, recording)
         episodes = recording.train
+    if not episodes:
+        raise ValueError(f"{run} has finished no episode yet; let it train on first, or give data")
     limit, dt = _times(config.task, config.action_repeat)
+    if limit is None:  # the task cuts off by itself: as late as it ever did
+        cut = [len(episode) for episode in episodes if not episode.is_terminal[-1]]
+        limit = max(cut, default=None)
     stride = world.strides[level - 1] if level and isinstance(world, Hierarchy) else 1
     shorter = _shorter(max_episode_steps)
     limits = [one for one in (limit, shorter and shorter * stride) if one is not None]
@@ -121,16 +129,19 @@ def _read(
     )
 
 
+OPTIONS = {name for name in signature(_read).parameters if name != "run"}
+
+
 def _shorter(max_episode_steps: int | None) -> int | None:
     """As Gymnasium has it, where -1 is no limit."""
     if max_episode_steps is None or max_episode_steps == -1:
         return None
-    if max_episode_steps < 1:
+    if max_episode_steps < 1 or max_episode_steps != int(max_episode_steps):
         raise ValueError(
-            f"max_episode_steps is {max_episode_steps}; it must be at least 1, or -1 for the "
-            "real task's limit"
+            f"max_episode_steps is {max_episode_steps}; it must be a whole number from 1 on, or -1 "
+            "for the real task's limit"
         )
-    return max_episode_steps
+    return int(max_episode_steps)
 
 
 def _with_level(run: Path, world: AnyWorld, level: int | None) -> AnyWorld:

@@ -1,6 +1,7 @@
 """Many copies of the learned simulator at once: a native `gymnasium.vector.VectorEnv`."""
 
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 import gymnasium as gym
 import jax
@@ -79,8 +80,9 @@ class LearnedVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray])
                 f"options are {list(options)}; many begin by a reset_mask or by nothing: begin at "
                 "a given place with a single LearnedEnv"
             )
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
-        seeds = [None] * self.num_envs if seeds is None else seeds
+        seeds = [None] * self.num_envs if seed is None else seed
+        if isinstance(seeds, SupportsIndex):
+            seeds = [index(seeds) + i for i in range(self.num_envs)]
         if len(seeds) != self.num_envs:
             raise ValueError(f"there are {len(seeds)} seeds for {self.num_envs} environments")
         for i in np.flatnonzero(mask):

@@ -21,7 +21,6 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 
 def run_compare(chosen: argparse.Namespace) -> None:
     folder = chosen.out or chosen.folders[0]
-    folder.mkdir(parents=True, exist_ok=True)
     several = len(chosen.folders) > 1
     reports = {
         f"{path.name}/{name}" if several else name: found
@@ -29,6 +28,7 @@ def run_compare(chosen: argparse.Namespace) -> None:
         for name, found in read_reports(path).items()
     }
     pairs = paired(chosen.folders, chosen.against, chosen.models)
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "paired.json", pairs)
     shown = {k: v for k, v in reports.items() if not chosen.models or k in chosen.models}
     draw(folder, shown, "compare")

@@ -11,6 +11,7 @@ from gymnasium.utils.env_checker import check_env
 
 import envs
 from envs.foreign import ForeignEnv
+from envs.quantities import quantities
 
 
 @pytest.mark.parametrize("name", ["walker-walk", "dmc/walker-walk-v0", "envs:dmc/walker-walk-v0"])
@@ -106,3 +107,71 @@ def test_a_task_has_one_short_name(written):
 def test_other_ids_stay_as_they_are():
     assert envs.short_name("Pendulum-v1") == "Pendulum-v1"
     assert envs.short_name("dmc/walker-wlk-v0") == "dmc/walker-wlk-v0"
+
+
+class Endless(gym.Env):
+    """Hands back the action that it is given; nobody says how long it lasts or how it is drawn."""
+
+    def __init__(self, low: float = -1.0, high: float = 1.0):
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+        self.action_space = gym.spaces.Box(low, high, (1,), np.float64)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return np.asarray(action), 0.0, False, False, {}
+
+
+LARGE = float(np.finfo(np.float32).max)
+
+
+@pytest.mark.parametrize(
+    "low, high, lowest, highest",
+    [
+        (0.0, np.inf, 0.0, 2.0),
+        (-np.inf, -3.0, -5.0, -3.0),
+        (-LARGE, LARGE, -1.0, 1.0),
+        (-np.inf, np.inf, -1.0, 1.0),
+        (-0.5, 4.0, -0.5, 4.0),
+    ],
+)
+def test_actions_are_within_whatever_bounds_there_are(low, high, lowest, highest):
+    env = ForeignEnv(Endless(low, high), action_repeat=1)
+    env.reset()
+    reached = [env.step(np.array([a], np.float32))[0][0] for a in (-1.0, 1.0)]
+    assert reached == [np.float32(lowest), np.float32(highest)]
+
+
+def test_an_environment_that_never_ends_is_cut_off_and_says_so():
+    env = ForeignEnv(Endless(), action_repeat=3)
+    assert env.episode_limit is None
+    for _ in range(2):  # the count begins anew
+        env.reset()
+        with pytest.warns(UserWarning, match="cut off after 1000 env steps.*max_episode_steps"):
+            flags = [env.step(np.zeros(1, np.float32))[2:4] for _ in range(334)]
+        assert flags == [(False, False)] * 333 + [(False, True)]
+
+
+def test_what_knows_no_render_mode_can_be_made_and_a_module_may_be_named(tmp_path, monkeypatch):
+    code = "import gymnasium\nfrom test_env_registry import Endless\n"
+    code += "gymnasium.register('mine/Endless-v0', Endless, max_episode_steps=7)\n"
+    (tmp_path / "registers_endless.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    env = envs.make("registers_endless:mine/Endless-v0")
+    assert env.episode_limit == 4
+    with pytest.raises(ValueError, match="No module named 'nothing_there'"):
+        envs.make("nothing_there:mine/Endless-v0")
+
+
+@pytest.mark.parametrize("rate", [None, 0, 50])
+def test_seconds_are_said_or_guessed(rate):
+    inner = Endless()
+    inner.metadata = {"render_fps": rate}
+    assert ForeignEnv(inner, action_repeat=1).dt == pytest.approx(1 / (rate or 30))
+
+
+def test_another_walker_has_no_quantities_of_the_suites():
+    assert set(quantities("walker-walk", ())) == {"speed", "height", "uprightness"}
+    assert quantities("walker-terrain-v0", ()) == {}

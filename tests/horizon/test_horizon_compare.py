@@ -9,7 +9,7 @@ from dreamer_h.horizon.compare import paired
 from dreamer_h.horizon.figures import COLORS, figure, table
 from dreamer_h.horizon.report import report
 from dreamer_h.horizon.score import ask, benchmark, questions, score, yardstick_scores
-from dreamer_h.horizon.scored_files import read_reports, save
+from dreamer_h.horizon.scored_files import _small, read_reports, save
 from dreamer_h.horizon.yardsticks import Persistence
 
 
@@ -75,3 +75,15 @@ def test_models_of_other_recordings_are_not_paired(folder, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"data": "xyz"}))
     with pytest.raises(ValueError, match="wild was scored on recording xyz, calm on abc"):
         paired([tmp_path])
+
+
+def test_folders_of_one_name_are_not_mixed_up(folder, tmp_path):
+    with pytest.raises(ValueError, match="same name"):
+        paired([folder, tmp_path / folder.name])
+
+
+def test_errors_too_large_for_half_a_number_stay_what_they_are(folder, tmp_path):
+    small = _small(np.array([1.0, np.inf, np.nan]))
+    assert small.dtype == np.float16 and np.isinf(small[1]) and np.isnan(small[2])
+    large = _small(np.array([1.0, 1.6e5, np.inf]))
+    assert large.dtype == np.float32 and large[1] == np.float32(1.6e5)

@@ -14,7 +14,7 @@ from dreamer_h.horizon.score import SAMPLES, ask, benchmark, questions, score, y
 from dreamer_h.horizon.simulator import Context, Forecast
 from dreamer_h.horizon.slow import running_mean
 from dreamer_h.horizon.windows import cut
-from dreamer_h.horizon.yardsticks import YARDSTICKS
+from dreamer_h.horizon.yardsticks import YARDSTICKS, Persistence
 from dreamer_h.presets import preset, with_levels
 
 NAMES = [*YARDSTICKS, "mlp", "ensemble", "flat", "levels2", "damped"]
@@ -80,6 +80,49 @@ def test_a_window_is_forecast_alone_as_among_others(bench, simulators, name):
     whole = simulator.imagine(simulator.start(small(bench.far, 4), seed=1), action[:4], 3, seed=1)
     part = simulator.imagine(simulator.start(small(bench.far, 2), seed=1), action[:2], 3, seed=1)
     np.testing.assert_allclose(part.obs, whole.obs[:, :2], rtol=1e-4, atol=1e-4)
+
+
+class Careless(Persistence):
+    """Writes into what it is given, and answers as it is told to."""
+
+    change = staticmethod(lambda found: found)
+
+    def start(self, context, *, seed):
+        context.obs[...] = 7.0
+        return super().start(context, seed=seed)
+
+    def imagine(self, state, action, samples, *, seed):
+        action *= 0.5
+        return self.change(super().imagine(state, action, samples, seed=seed))
+
+
+def careless(bench, change=lambda found: found) -> Careless:
+    made = Careless.fit(bench.recording.train, bench.scale)
+    object.__setattr__(made, "change", change)
+    return made
+
+
+def test_what_one_simulator_does_to_its_questions_changes_nobody_elses(bench):
+    before = bench.far.context_obs.copy(), bench.far.action.copy()
+    ask(careless(bench), {"far": bench.far})
+    np.testing.assert_array_equal(bench.far.context_obs, before[0])
+    np.testing.assert_array_equal(bench.far.action, before[1])
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda f: replace(f, obs=f.obs[0]), "observations of shape"),
+        (lambda f: replace(f, obs=f.obs[:, :, :-1]), "observations of shape"),
+        (lambda f: replace(f, obs=f.obs[..., :-1]), "observations of shape"),
+        (lambda f: replace(f, obs=np.concatenate([f.obs, f.obs], 2)), "observations of shape"),
+        (lambda f: replace(f, obs=f.obs[:0]), "observations of shape"),
+        (lambda f: replace(f, reward=f.reward[0]), "rewards of shape"),
+    ],
+)
+def test_an_answer_to_something_else_is_refused(bench, change, message):
+    with pytest.raises(ValueError, match=message):
+        ask(careless(bench, change), {"far": bench.far})
 
 
 def test_a_step_is_the_first_of_an_imagination(bench, simulators):

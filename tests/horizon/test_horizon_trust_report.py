@@ -7,13 +7,13 @@ import pytest
 import recorded
 
 from dreamer_h.horizon import offline
-from dreamer_h.horizon.calibrate import Doubted, calibrated, doubted
+from dreamer_h.horizon.calibrate import Doubted, calibrated, calibrated_alike, doubted
 from dreamer_h.horizon.decisions import spearman
 from dreamer_h.horizon.detectors import FAR, SHRUNK, Watched, detectors, watched
 from dreamer_h.horizon.error_head import fit, foreseen
 from dreamer_h.horizon.score import benchmark
 from dreamer_h.horizon.signals import signals
-from dreamer_h.horizon.trust_report import area, odd, rows, says, table, trust_report
+from dreamer_h.horizon.trust_report import _coverage, area, odd, rows, says, table, trust_report
 from dreamer_h.presets import preset, with_levels, with_settings
 
 SETTINGS = ["world.ensemble=3", "world.residual=True"]
@@ -104,9 +104,27 @@ def test_a_report_says_how_far_radii_hold_and_which_signal_ranks(bench, levels):
     assert {row["seed"] for row in made} == {3} and all("value" in row for row in made)
     names = {row["what"] for row in made}
     assert {"within_radius", "rank/levels", "within_radius/other", "auroc/spread/other"} < names
+    assert {"within_one_radius", "within_one_radius/doubted_most"} < names
     assert {"auroc/residual/other", "auroc/beyond/other", "auroc/surprise/other"} < names
     text = table(report)
     assert "| rank correlation, halves |" in text and "| AUROC of error, other |" in text
+
+
+def test_a_radius_that_follows_doubt_holds_where_it_is_large_too(levels):
+    def drawn(seed: int) -> Doubted:
+        """Errors as large as the root of their doubt."""
+        rng = np.random.default_rng(seed)
+        doubt = rng.exponential(size=(3000, 1))
+        error = np.sqrt(doubt) * np.abs(rng.normal(size=(3000, 1)))
+        return Doubted(error, doubt, np.zeros((3000, 1, 1)), np.zeros((3000, 1, 1)))
+
+    known, new = drawn(0), drawn(1)
+    held = lambda calibration: _coverage(calibration, new, 3000, [1])[1]
+    scaled, alike = held(calibrated(levels, known)), held(calibrated_alike(known))
+    for one in (scaled, alike):
+        assert one["held"] == pytest.approx(0.9, abs=0.02)
+    assert scaled["held_doubted"] == pytest.approx(0.9, abs=0.03)
+    assert alike["held_doubted"] < 0.8
 
 
 def test_windows_of_another_length_are_told_as_far_as_both_reach(bench, levels):

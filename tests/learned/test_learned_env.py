@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import warnings
 from functools import partial
 
@@ -15,6 +16,8 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import NormalizeObservation, RecordEpisodeStatistics, RecordVideo
 
 import envs
+from dreamer_h.train.archive import CheckpointCorrupt
+from dreamer_h.train.checkpoint import Checkpoints
 from envs.learned import LearnedEnv
 from envs.learned.picture import Pose, bars
 
@@ -124,6 +127,8 @@ def test_it_begins_where_it_is_told(env):
         ({"context": (episode.obs[:4], episode.action[:4])}, "needed are"),
         ({"context": (np.nan * episode.obs[:1], episode.action[:0])}, "not finite"),
         ({"weather": "rain"}, "must be context"),
+        ({"starts": 0, "weather": "rain"}, "must be context"),
+        ({"starts": True}, "must be context"),
     ):
         with pytest.raises(ValueError, match=message):
             env.reset(options=wrong)
@@ -148,7 +153,8 @@ def test_several_share_what_they_read(env, run):
 
 def test_bad_actions_are_refused(env):
     env.reset(seed=0)
-    for action in (np.zeros(7, np.float32), np.full(env.action_space.shape, np.nan, np.float32)):
+    shape = env.action_space.shape
+    for action in (np.zeros(7, np.float32), np.full(shape, np.nan), np.full(shape, "left")):
         with pytest.raises(ValueError, match="needed is one of Box"):
             env.step(action)
 
@@ -208,12 +214,33 @@ def test_it_can_be_drawn(env):
         ({"level": 1}, "has level 0 alone"),
         ({"truncate_on_trust": True}, "calibrated radius, or two levels"),
         ({"render_mode": "human"}, "rgb_array"),
+        ({"max_episode_steps": 3.5}, "a whole number"),
         ({"data": "nowhere"}, "no finished recording"),
     ],
 )
 def test_what_the_run_cannot_give_is_refused(run, wrong, message):
     with pytest.raises(ValueError, match=message):
         LearnedEnv(run, **wrong)
+
+
+def test_an_option_that_is_none_is_named(run):
+    with pytest.raises(TypeError, match="no option start; there are data, level"):
+        LearnedEnv(run, start="first")
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    newest = Checkpoints(copy / "checkpoints").retained()[-1]
+    before = newest.with_name("update_000000000.ckpt")  # older, and whole
+    shutil.copy(newest, before)
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    with pytest.warns(UserWarning, match="the one before is used"):
+        LearnedEnv(str(copy)).reset(seed=0)
+    for path in Checkpoints(copy / "checkpoints").retained()[:-1]:
+        path.unlink()
+    with pytest.raises(CheckpointCorrupt), pytest.warns(UserWarning):
+        LearnedEnv(str(copy))
 
 
 def test_what_is_no_run_is_refused(run, tmp_path):

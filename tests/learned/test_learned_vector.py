@@ -111,6 +111,11 @@ def test_wrong_options_are_refused(run, options, message):
         env.reset(options=options)
 
 
+def test_numbers_of_numpy_are_seeds_too(run):
+    found, plain = (make(run).reset(seed=seed)[0] for seed in (np.int64(3), 3))
+    np.testing.assert_array_equal(found, plain)
+
+
 def test_wrong_numbers_are_refused(run):
     with pytest.raises(ValueError, match="num_envs is 0"):
         make(run, 0)

@@ -18,6 +18,8 @@ from dreamer_h.fields import flatten, with_field
 from dreamer_h.presets import preset, with_levels
 from dreamer_h.train.archive import read_manifest
 from dreamer_h.train.checkpoint import Checkpoints
+from dreamer_h.train.evaluate import play_held_out
+from dreamer_h.train.load import load_agent
 from dreamer_h.train.lock import logdir_lock
 
 ROOT = Path(__file__).parents[2]
@@ -128,9 +130,9 @@ def test_exploring_goes_on_and_a_video_is_no_other_run(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(flatten(old)))
     train.check_logdir(train.parse([*explored, "800"])[0], tmp_path)
     train.check_logdir(train.parse([*explored, "400", "--video", "False"])[0], tmp_path)
-    first = ["--world.ensemble", "2", "--steps", "800", "--explore-steps"]
-    with pytest.raises(ValueError, match="--explore_steps: 400 there, 500 now"):
-        train.check_logdir(train.parse([*first, "500"])[0], tmp_path)
+    first = ["--world.ensemble", "2", "--steps", "8000", "--explore-steps"]
+    with pytest.raises(ValueError, match="--explore_steps: 400 there, 5000 now"):
+        train.check_logdir(train.parse([*first, "5000"])[0], tmp_path)
 
 
 @pytest.mark.slow
@@ -140,6 +142,19 @@ def test_a_task_that_cannot_be_drawn_has_no_video(tmp_path, cli):
     with pytest.warns(UserWarning, match="there is no video: render raised NotImplementedError"):
         assert cli("train.py", *short.split(), *task.split(), tmp_path) == 0
     assert not (tmp_path / "video.mp4").exists()
+
+
+def test_an_environment_that_refuses_to_be_drawn_is_evaluated_all_the_same(finished):
+    """As Gymnasium's own template does, by an assertion."""
+
+    def make_env(render_mode=None):
+        assert render_mode is None
+        return envs.make(config.task, **config.environment)
+
+    config, agent, _ = load_agent(finished)
+    with pytest.warns(UserWarning, match="there is no video: AssertionError"):
+        episodes, _ = play_held_out(agent, config, make_env, 1, film=True)
+    assert len(episodes) == 2 and episodes[0].frames is None
 
 
 def test_windows_are_of_whole_jumps_whatever_the_stride(tmp_path):
@@ -165,6 +180,8 @@ def test_a_busy_logdir_is_refused(tmp_path, tiny, cli):
          "recipe dmc_proprio needs --replay.ratio 512.0, found --replay.ratio 32.0"),
         ("--preset debug --replay.length 600", "longer than the shortest episode, 500 agent"),
         ("--preset debug --replay.capacity 10", "set it to at least 1000"),
+        ("--preset debug --world.ensemble 2 --steps 9000 --explore --explore-steps 4000",
+         "--explore is for the whole run, and --explore-steps is 4000"),
     ],
 )  # fmt: skip
 def test_bad_input_is_answered_with_advice(tmp_path, cli, arguments, answer):
@@ -231,7 +248,7 @@ OTHER = {"task": "walker-walk", "obs": "pixels", "size": 32, "camera": 1, "preci
 
 
 GUESSES = {"world.ensemble": 5}
-NEEDS = {"explore_steps": GUESSES, "behaviour.pessimism": GUESSES,
+NEEDS = {"explore_steps": {**GUESSES, "prefill": 0}, "behaviour.pessimism": GUESSES,
          "behaviour.trust_horizon": {**GUESSES, "eval_episodes": 5}}  # fmt: skip
 
 
@@ -263,7 +280,7 @@ def test_what_is_made_of_doubt_has_short_names():
     assert (config.behaviour.pessimism, config.behaviour.trust_horizon) == (0.1, 0.5)
     assert config.explore_steps == 0
     assert train.parse([*flags, "--explore"])[0].explore_steps == config.steps
-    assert train.parse([*flags, "--explore-steps", "400"])[0].explore_steps == 400
+    assert train.parse([*flags, "--explore-steps", "500"])[0].explore_steps == 500
 
 
 def test_pixels_are_seen_without_what_is_for_states(capsys):
