@@ -158,18 +158,19 @@ def check_levels(config: Any) -> None:
             "--jump.own_losses False teaches jumps by what they begin in the fill, but none begins "
             "there; set --jump.selffed to at least 2 and --jump.reanchor above 0"
         )
+    length, longest = config.replay.length, max(config.jumps, default=1)
+    if config.jumps and length < 2 * longest:
+        raise ValueError(
+            f"--replay.length {length} does not hold two jumps of level {config.levels - 1}; a "
+            f"level learns from two in a row: set it to {2 * longest}, or fewer --levels"
+        )
     for level, steps in enumerate(config.jumps, 1):
-        if config.replay.length % steps:
+        if length % steps:
             raise ValueError(
                 f"a jump of level {level} covers {steps} agent steps, which does not divide "
-                f"--replay.length {config.replay.length}; set that to "
-                f"{_multiples(config.replay.length, steps)}, or fewer --levels"
+                f"--replay.length {length}; set that to {_multiples(length, longest)}, or fewer "
+                "--levels"
             )
-    if config.jumps and config.replay.length < 2 * config.jumps[-1]:
-        raise ValueError(
-            f"--replay.length {config.replay.length} holds one jump of level {config.levels - 1}; "
-            f"a level learns from two in a row: set it to {2 * config.jumps[-1]}, or fewer --levels"
-        )
 
 
 def _own_jumps(jump: Any) -> bool:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from dreamer_h.config import Config
+from dreamer_h.config import Config, ReplayConfig
 from dreamer_h.fields import flatten, from_flat, with_field
 from dreamer_h.presets import PRESETS, RECIPES, check_recipe, preset, with_settings
 
@@ -70,6 +70,17 @@ def test_what_would_change_nothing_is_refused(settings, advice):
     common = ["steps=100000", "prefill=1000", "action_repeat=2", "world.ensemble=5"]
     with pytest.raises(ValueError, match=advice):
         with_settings(preset("cpu"), common + settings)
+
+
+@pytest.mark.parametrize("length, wanted", [(16, 128), (100, 128), (130, 192), (128, None)])
+def test_windows_that_jumps_do_not_fit_are_answered_with_some_that_all_do(length, wanted):
+    of = lambda length: Config(levels=3, strides="8,8", replay=ReplayConfig(length=length))
+    if wanted is None:
+        assert of(length).jumps == (8, 64)
+        return
+    with pytest.raises(ValueError, match=rf"set (it|that) to .*{wanted}"):
+        of(length)
+    of(wanted)
 
 
 def test_zero_is_allowed_where_it_means_never():
