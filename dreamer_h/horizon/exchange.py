@@ -57,7 +57,7 @@ def from_minari(name: str, folder: Path) -> Recording:
 
     Actions are scaled from their space to -1 to 1, as `envs.make` has them. Raises ValueError where
     there is none, for spaces that are not a flat Box, for actions without bounds that leave -1 to
-    1, for fewer than three episodes, and for a folder that holds a recording already.
+    1, for fewer than three episodes, and for a folder that holds another recording.
     """
     import minari
 

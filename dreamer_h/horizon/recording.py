@@ -126,18 +126,36 @@ def save_episode(folder: Path, number: int, arrays: Mapping[str, np.ndarray]) ->
 
 
 def keep(folder: Path, episodes: Sequence[Episode], about: dict[str, Any]) -> Recording:
-    """Episodes that came about elsewhere, as a recording without the physics' state.
+    """Episodes that came about elsewhere, as a recording without the physics' state. The same again
+    changes nothing.
 
-    Raises ValueError for fewer than three, and for a folder that holds a recording already.
+    Raises ValueError for fewer than three, and for a folder that holds another recording.
     """
+    if (folder / "manifest.json").exists() and _holds(folder, episodes, about):
+        return load_recording(folder)
     if any((folder / name).exists() for name in ("manifest.json", "plan.json")):
-        raise ValueError(f"{folder} holds a recording already; give another folder with --out")
+        raise ValueError(f"{folder} holds another recording; give another folder with --out")
     if len(episodes) < 3:
         raise ValueError(f"there are {len(episodes)} episodes; the splits need at least 3")
     (folder / "episodes").mkdir(parents=True, exist_ok=True)
     for number, episode in enumerate(episodes):
         save_episode(folder, number, {name: getattr(episode, name) for name in FIELDS})
     return finish(folder, about, [{"env_seed": None, "policy_seed": None}] * len(episodes))
+
+
+def _holds(folder: Path, episodes: Sequence[Episode], about: dict[str, Any]) -> bool:
+    """Whether these episodes are what the folder's recording is of."""
+    there = load_recording(folder)
+    # as JSON has it, where tuples are lists
+    if {name: there.manifest.get(name) for name in about} != json.loads(json.dumps(about)):
+        return False
+    if len(there.manifest["episodes"]) != len(episodes):
+        return False
+    return all(
+        np.array_equal(getattr(there.episode(number), name), getattr(episode, name))
+        for number, episode in enumerate(episodes)
+        for name in FIELDS
+    )
 
 
 def finish(folder: Path, about: dict[str, Any], seeds: Sequence[Mapping[str, Any]]) -> Recording:

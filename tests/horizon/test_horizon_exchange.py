@@ -61,7 +61,7 @@ def test_actions_come_in_the_range_that_simulators_know(tmp_path):
 def test_a_recording_is_not_overwritten(tmp_path):
     before = recorded.driven(tmp_path / "data", count=6)
     to_minari(before, "toy/driven-v0")
-    with pytest.raises(ValueError, match="holds a recording already"):
+    with pytest.raises(ValueError, match="holds another recording"):
         from_minari("toy/driven-v0", tmp_path / "data")
 
 
