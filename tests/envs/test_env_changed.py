@@ -49,3 +49,8 @@ def test_a_factor_is_above_zero(physics):
 def test_other_environments_have_one_physics_only():
     with pytest.raises(ValueError, match="only suite tasks"):
         envs.make("Pendulum-v1", gravity=2.0)
+
+
+def test_a_task_without_gravity_says_so():
+    with pytest.warns(UserWarning, match="switched off"):
+        envs.make("finger-spin", gravity=1.5)
