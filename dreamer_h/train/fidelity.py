@@ -30,8 +30,8 @@ def measure(
     """(H,) curves `crps_skill`, `nrmse` (median) and `radius` over one window an episode.
 
     The episodes were never trained on; what they are held against is the replay's. The curves reach
-    as far as half of the episodes, and at least so many that there are radii, if so many do; the
-    shorter ones are left out. None where nothing can be
+    as far as half of the episodes, and as so many that there are radii, where there are so many;
+    the shorter ones are left out. None where nothing can be
     said: no replayed episode, none long enough, nothing that moves.
     """
     replayed = list(replayed)[-KEPT:]
@@ -84,8 +84,8 @@ def _held_out(
     episodes: list[Episode], replayed: list[Any], layout: tuple[Field, ...]
 ) -> tuple[Windows, Scale] | None:
     lengths = sorted((len(episode.action) for episode in episodes), reverse=True)
-    lasting = min(max((len(lengths) + 1) // 2, LEAST), len(lengths))
-    longest = (lengths[lasting - 1] if lengths else 0) - CONTEXT
+    half, enough = (len(lengths) + 1) // 2, LEAST if len(lengths) >= LEAST else 0
+    longest = (lengths[max(half, enough) - 1] if lengths else 0) - CONTEXT
     horizons = [h for h in HORIZONS if h <= longest]
     if not replayed or not horizons:
         return None

@@ -44,6 +44,13 @@ def test_ten_episodes_have_a_trusted_horizon(world):
     assert found is not None and fidelity.scalars(found)["horizon/trusted"] == 0  # random weights
 
 
+def test_a_few_long_episodes_do_not_cost_the_radius(world):
+    played = [episode(40 if seed < 8 else 30, seed=seed) for seed in range(12)]
+    found = fidelity.measure(world, played, [replayed(60)], LAYOUT)
+    assert found is not None and found["nrmse"].shape == (8,)
+    assert "horizon/trusted" in fidelity.scalars(found)
+
+
 @pytest.mark.parametrize("played, remembered", [
     ([episode(40)], []),
     ([episode(16)], [replayed(40)]),
