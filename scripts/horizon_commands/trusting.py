@@ -12,7 +12,7 @@ from tqdm import tqdm
 import envs
 from dreamer_h.config import Config
 from dreamer_h.files import write_json, write_text
-from dreamer_h.horizon import models
+from dreamer_h.horizon import decision_figure, models
 from dreamer_h.horizon.calibrate import NO_LIMIT
 from dreamer_h.horizon.decisions import LEAST, decisions, judge
 from dreamer_h.horizon.latent import LatentSimulator
@@ -192,6 +192,8 @@ def run_rank(chosen: argparse.Namespace) -> None:
     del found["by_age"]["error"]  # the age of a policy is no return
     chosen.out.mkdir(parents=True, exist_ok=True)
     write_json(chosen.out / f"{name}.rank.json", found)
+    drawn = decision_figure.picture(found, found["policies"], recording.task)
+    drawn.savefig(chosen.out / f"{name}.rank.png")
     listed = [
         {"task": recording.task, "what": f"rank/{way}/{what}", "x": len(policies), **one}
         for way in ("decisions", "by_age")

@@ -161,6 +161,18 @@ def test_a_trained_run_is_scored_and_recorded(cli, data, finished, tmp_path):
     for one in judged["closed_loop"].values():
         gap = one["return_imagined"]["value"] - one["return_real"]["value"]
         assert one["gap"]["value"] == pytest.approx(gap)
+    out = tmp_path / "ranked"
+    rank = ("horizon.py", "rank", "--data", folder, "--model", finished, "--out", out, "--policies")
+    assert "1 policies are no ranking" in str(cli(*rank, checkpoints[0]))
+    assert cli(*rank, finished, finished / "checkpoints" / "best.ckpt", "--name", "flat") == 0
+    ranked = json.loads((out / "flat.rank.json").read_text())
+    assert len(ranked["policies"]) == len(ranked["closed_loop"]) >= 3
+    rows = json.loads((out / "flat.rank.rows.json").read_text())
+    of = lambda way: {row["what"] for row in rows if row["what"].startswith(f"rank/{way}/")}
+    assert len(of("decisions")) == 4 and of("by_age") == {
+        f"rank/by_age/{what}" for what in ("rank_correlation", "regret", "regret_share")
+    }
+    assert (out / "flat.rank.png").stat().st_size > 1000
 
 
 def test_what_a_run_has_seen_is_a_recording(cli, finished, tmp_path):
