@@ -8,11 +8,10 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 
 from envs import gl, state
+from envs.bounds import ENDLESS, bounds_of
 from envs.changed import change
 from envs.layout import Field, find_layout, flatten
 
-_ENDLESS = 1000  # environment steps, where the task sets no limit (lqr): as in every other task
-_UNBOUNDED = 1e6  # control ranges beyond this mean "no range" (MuJoCo writes 1e10)
 _VIDEO = (240, 320)  # pixels, height and width of `render`
 _CAMERA = {"quadruped": 2}  # camera 0 looks at the arena from afar; elsewhere 0 is the usual one
 
@@ -66,7 +65,7 @@ class DmcEnv(gym.Env[np.ndarray, np.ndarray]):
         if (gravity, mass) != (1.0, 1.0):
             change(self.physics, gravity=gravity, mass=mass)
         if math.isinf(self._dm._step_limit):
-            self._dm._step_limit = float(_ENDLESS)
+            self._dm._step_limit = float(ENDLESS)  # lqr
         self._camera = self._choose_camera(task, camera)
 
         layout = find_layout(self.physics, self._dm.task)
@@ -80,9 +79,7 @@ class DmcEnv(gym.Env[np.ndarray, np.ndarray]):
             else gym.spaces.Box(0, 255, (size, size, 3), np.uint8)
         )
         spec = self._dm.action_spec()
-        ranged = np.maximum(np.abs(spec.minimum), np.abs(spec.maximum)) < _UNBOUNDED
-        self._low = np.where(ranged, spec.minimum, -1.0)
-        self._high = np.where(ranged, spec.maximum, 1.0)
+        self._low, self._high = bounds_of(spec.minimum, spec.maximum)
         self.action_space = gym.spaces.Box(-1.0, 1.0, spec.shape, np.float32)
         if seed is not None:
             super().reset(seed=seed)

@@ -7,10 +7,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from envs.bounds import ENDLESS, bounds_of
 from envs.layout import Field
-
-ENDLESS = 1000  # env steps of an episode where no limit is known, as of the suite's tasks
-UNBOUNDED = 1e6  # bounds beyond this mean none
 
 
 class ForeignEnv(gym.Env[np.ndarray, np.ndarray]):
@@ -36,7 +34,7 @@ class ForeignEnv(gym.Env[np.ndarray, np.ndarray]):
         self.render_mode = inner.render_mode
         self._repeat = action_repeat
         self._seed = seed  # for the first reset, unless that brings its own
-        self._low, self._high = bounds_of(action)
+        self._low, self._high = bounds_of(action.low, action.high)
         self._dtype = action.dtype
         size = math.prod(obs.shape)
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
@@ -92,14 +90,6 @@ class ForeignEnv(gym.Env[np.ndarray, np.ndarray]):
     @staticmethod
     def _flat(obs: Any) -> np.ndarray:
         return np.array(obs, np.float32).ravel()
-
-
-def bounds_of(space: gym.spaces.Box) -> tuple[np.ndarray, np.ndarray]:
-    """The lowest and the highest action, in float64, where each of a Box is given bounds."""
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    below, above = np.abs(low) < UNBOUNDED, np.abs(high) < UNBOUNDED
-    lowest = np.where(below, low, np.where(above, high - 2.0, -1.0))
-    return lowest, np.where(above, high, np.where(below, low + 2.0, 1.0))
 
 
 def seconds_of(env: gym.Env) -> float:

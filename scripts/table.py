@@ -23,48 +23,27 @@ After a kill -9 of the queue its children go on: wait for them, or stop them, be
 """
 
 import argparse
-import itertools
-import json
-import math
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
 import time
-import tomllib
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from dreamer_h.files import write_json, write_text
+from table_parts.jobs import Job, read_jobs
+from table_parts.rows import merge, read_json, read_rows, write_rows
+
+from dreamer_h.files import write_json
 from dreamer_h.train.lock import LogdirBusy, logdir_lock
 
-ROW = ("what", "task", "variant", "seed", "x", "value", "lo", "hi", "unit")
-IDENTITY = ("what", "task", "variant", "seed", "x")
 POLL = 0.1  # seconds between two looks at the children
 LOG_TAIL = 10  # lines of a failed command that are shown
-
-
-@dataclass(frozen=True)
-class Job:
-    """One (variant, task, seed) of the table, its placeholders filled."""
-
-    variant: str
-    task: str
-    seed: int
-    logdir: Path
-    commands: tuple[str, ...]
-    rows: Path
-    env: dict[str, str]
-
-    @property
-    def key(self) -> str:
-        return f"{self.variant}/{self.task}/{self.seed}"
 
 
 @dataclass
@@ -77,78 +56,6 @@ class Running:
     began: float  # time.monotonic
     log: IO[bytes]
     cores: set[int]  # its own share of the machine's; empty where cores cannot be given
-
-
-def read_jobs(table: Path) -> list[Job]:
-    """Raises ValueError for fields that are missing or wrong and for rows that come twice."""
-    content = tomllib.loads(table.read_text())
-    jobs: dict[str, Job] = {}
-    for number, run in enumerate(content.get("runs", []), start=1):
-        fields = {**content.get("defaults", {}), **run}
-        if lacking := sorted({"variant", "task", "seeds", "command", "rows"} - fields.keys()):
-            raise ValueError(f"{table}: run {number} has no {', '.join(lacking)}; add it there")
-        tasks = fields["task"] if isinstance(fields["task"], list) else [fields["task"]]
-        for task, seed in itertools.product(tasks, fields["seeds"]):
-            job = _job(table, {**fields, "task": task, "seed": seed})
-            if job.key in jobs:
-                raise ValueError(f"{table}: {job.key} comes twice; give each row its own variant")
-            jobs[job.key] = job
-    if not jobs:
-        raise ValueError(f"{table} has no rows; add a [[runs]] with variant, task and seeds")
-    return list(jobs.values())
-
-
-def _job(table: Path, fields: dict[str, Any]) -> Job:
-    name, variant, task, seed = table.parent.name, fields["variant"], fields["task"], fields["seed"]
-    places = {"runs": Path("runs") / name, "results": table.parent}
-    logdir = places["runs"] / variant / task / str(seed)
-
-    def fill(template: str) -> str:
-        try:
-            return template.format(**{**fields, "logdir": logdir, **places})
-        except (KeyError, IndexError) as error:
-            raise ValueError(
-                f"{table}: nothing fills {{{error.args[0]}}} of {template!r} in {variant}/{task}; "
-                "add a field of that name, or write {{ }} for braces"
-            ) from error
-
-    commands = tuple(fill(command) for command in [fields["command"], *fields.get("then", [])])
-    for command in commands:
-        program = shlex.split(command)[0]
-        if program != "python" and shutil.which(program) is None:
-            raise ValueError(f"{table}: {program} of {command!r} is no program; correct its name")
-    env = {key: str(value) for key, value in fields.get("env", {}).items()}
-    return Job(variant, task, seed, logdir, commands, Path(fill(fields["rows"])), env)
-
-
-def read_rows(job: Job, started: float) -> list[dict[str, Any]]:
-    """The rows that the job's commands left since `started` (seconds of time.time).
-
-    Raises ValueError if there are none, if they are older, or if they are no rows.
-    """
-    try:
-        if job.rows.stat().st_mtime < math.floor(started):  # some file systems count in seconds
-            raise ValueError(f"{job.rows} is older than the run")
-        found = json.loads(job.rows.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"no rows at {job.rows}") from None
-    if not isinstance(found, list) or not found:
-        raise ValueError(f"{job.rows} is no list of rows, or is empty")
-    own = {"task": job.task, "variant": job.variant, "seed": job.seed}
-    rows = []
-    for row in found:
-        if not isinstance(row, dict) or not {"what", "value"} <= row.keys():
-            raise ValueError(f"{job.rows}: a row needs what and value, found {row!r}")
-        row = {**dict.fromkeys(ROW), **own, **row}
-        odd = [k for k, v in row.items() if isinstance(v, float) and not math.isfinite(v)]
-        rows.append({**row, **dict.fromkeys(odd)})  # JSON has no nan
-    return rows
-
-
-def merge(old: list[dict], new: list[dict]) -> list[dict]:
-    """Both lists in a fixed order; of two rows that measure the same thing the new one."""
-    by_identity = {json.dumps([row.get(name) for name in IDENTITY]): row for row in old + new}
-    return [by_identity[identity] for identity in sorted(by_identity)]
 
 
 class Queue:
@@ -267,16 +174,6 @@ def launch(job: Job, index: int, log: IO[bytes], cores: set[int]) -> subprocess.
     return subprocess.Popen(
         words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **options
     )
-
-
-def read_json(path: Path, otherwise: Any) -> Any:
-    return json.loads(path.read_text()) if path.exists() else otherwise
-
-
-def write_rows(path: Path, rows: list[dict]) -> None:
-    """One a line, so that a diff shows what changed."""
-    lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
-    write_text(path, f"[\n{lines}\n]\n")
 
 
 def main() -> int:

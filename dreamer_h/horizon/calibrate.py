@@ -105,17 +105,19 @@ def _jumps(world: Hierarchy, start: Stack, actions, seed):
 def calibrated(world: AnyWorld, found: Doubted) -> Calibration:
     """From at least LEAST windows, one an episode: of fewer, radii are infinite."""
     base = world.base if isinstance(world, Hierarchy) else world
-    scaled = base.ensemble is not None
-    score = found.error / np.asarray(unit(jnp.asarray(found.gathered), scaled))
-    usual = np.quantile(found.doubt, USUAL) if scaled else np.inf
-    multiple = jnp.asarray(conformal_radius(score), jnp.float32)
-    return Calibration(multiple, jnp.float32(usual), scaled)
+    return _calibrated(found, base.ensemble is not None)
 
 
 def calibrated_alike(found: Doubted) -> Calibration:
     """One radius for all paths of an age, whatever is doubted."""
-    multiple = jnp.asarray(conformal_radius(found.error), jnp.float32)
-    return Calibration(multiple, jnp.float32(np.inf), False)
+    return _calibrated(found, False)
+
+
+def _calibrated(found: Doubted, scaled: bool) -> Calibration:
+    score = found.error / np.asarray(unit(jnp.asarray(found.gathered), scaled))
+    usual = np.quantile(found.doubt, USUAL) if scaled else np.inf
+    multiple = jnp.asarray(conformal_radius(score), jnp.float32)
+    return Calibration(multiple, jnp.float32(usual), scaled)
 
 
 def trusted_doubt(found: Doubted, tolerance: float) -> float:

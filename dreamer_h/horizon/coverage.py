@@ -12,7 +12,7 @@ from dreamer_h.horizon.statistics import interval, mean, resamples
 
 STATES = 5000  # of each recording, as many of each episode
 NEIGHBOUR = 4  # whose distance tells how dense states are (Kraskov et al. 2004)
-NEAR = 0.95  # of a recording's states have another episode's nearer than how finely it is seen
+NEAR = 0.95  # of a recording's states have one of another episode within its resolution
 
 Found = dict[str, float]  # value, lo, hi
 
@@ -22,9 +22,10 @@ def coverage(recordings: dict[str, Recording]) -> dict[str, Any]:
     intervals over episodes:
 
     entropy   nats of the distribution of states; only differences mean anything
-    shown     by name of another recording: the share of its states that this one shows too, which
-              is to have a state within the resolution: what 95 % of the states of a recording have
-              another episode's within, of the recording where that is least
+    shown     by name of another recording: the share of its states that lie within the resolution
+              of a state of this one. One resolution serves all: the least of the recordings' own,
+              which is the distance (deviations) that 95 % of a recording's states have a state of
+              another of its episodes within
 
     Raises ValueError where observations differ in size, and for a recording with fewer than two
     training episodes.
@@ -81,12 +82,14 @@ def entropy(states: np.ndarray, episode: np.ndarray) -> Found:
 
 
 def resolved(states: np.ndarray, episode: np.ndarray) -> float:
-    """What most states have one of another episode within."""
+    """The resolution of states (N, K), of episodes (N,): the distance that 95 % of them have one of
+    another episode within."""
     return float(np.quantile(_apart(states, episode, 1), NEAR))
 
 
 def shown(own: np.ndarray, theirs: np.ndarray, of: np.ndarray, resolution: float) -> Found:
-    """The share of `theirs`, of episodes `of`, that one of `own` is within the resolution of."""
+    """The share of `theirs` (M, K), of episodes `of` (M,), that lie within the resolution of one of
+    `own` (N, K)."""
     held = (KDTree(own).query(theirs)[0] <= resolution).astype(float)
     return interval(mean(held, resamples(of)))
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+from dreamer_h.horizon.figures import COLORS
 
 
 def picture(found: dict[str, Any], ages: dict[str, int], title: str) -> Figure:

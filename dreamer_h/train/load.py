@@ -2,8 +2,9 @@
 
 import json
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ from dreamer_h.train.checkpoint import Checkpoints
 from dreamer_h.train.level_files import BELOW, level_path, load_level
 from dreamer_h.train.state import Agent, TrainState, init_state
 
+T = TypeVar("T")
+
 
 def load_config(run: Path) -> Config:
     """The config of a logdir. Raises ValueError if it is none."""
@@ -27,7 +30,7 @@ def load_config(run: Path) -> Config:
     try:
         return from_flat(json.loads(path.read_text()))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged: {error}; a copy is in each checkpoint") from error
+        raise ValueError(f"{path} is damaged: {error}; restore it from a backup") from error
 
 
 def load_agent(
@@ -47,17 +50,9 @@ def load_agent(
         paths = [path for path in (folder / "best.ckpt",) if path.exists()]
     if not paths:
         raise ValueError(f"{folder} has no {which} checkpoint; let the run train on first")
-    reasons = []
-    for path in paths:
-        try:
-            manifest = read_manifest(path)
-            state, _, _ = load(path, _like(config, manifest))
-        except CheckpointCorrupt as error:
-            warnings.warn(f"{error}; the one before is used", stacklevel=2)
-            reasons.append(str(error))
-            continue
-        return config, state.acting, manifest
-    raise CheckpointCorrupt("; ".join(reasons))
+    read = lambda path: load(path, _like(config, read_manifest(path)))
+    state, _, manifest = _first_whole(paths, read)[1]
+    return config, state.acting, manifest
 
 
 def load_frozen(run: Path) -> tuple[Agent, dict[str, Any]]:
@@ -86,8 +81,7 @@ def described_run(config: Config, manifest: dict[str, Any], task: str) -> dict[s
 def load_replay(run: Path) -> tuple[Path, Ring]:
     """A run's newest whole checkpoint, and the replay as it says. Raises ValueError,
     ReplayCorrupt."""
-    below = run / BELOW if (run / BELOW).exists() else newest(run)
-    stored: Any = archive.arrays(below)
+    below, stored = _newest(run / BELOW if (run / BELOW).exists() else run)
     part = {
         name.removeprefix("replay/"): value
         for name, value in stored.items()
@@ -99,18 +93,28 @@ def load_replay(run: Path) -> tuple[Path, Ring]:
 def newest(path: Path) -> Path:
     """The newest whole checkpoint of a logdir; a checkpoint itself as it is. Raises ValueError, and
     CheckpointCorrupt if none is whole."""
-    if path.is_file():
-        return path
-    paths = Checkpoints(path / "checkpoints").retained()[::-1]
+    return _newest(path)[0]
+
+
+def _newest(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The same, with its named arrays."""
+    paths = [path] if path.is_file() else Checkpoints(path / "checkpoints").retained()[::-1]
     if not paths:
         raise ValueError(f"{path} has no checkpoint; give a file of one, or the --logdir of a run")
+    return _first_whole(paths, archive.arrays)
+
+
+def _first_whole(paths: Sequence[Path], read: Callable[[Path], T]) -> tuple[Path, T]:
+    """The first of these checkpoints that is whole, and what `read` makes of it; each one before is
+    warned of. Raises CheckpointCorrupt if none is."""
     reasons = []
-    for found in paths:
+    for path in paths:
         try:
-            archive.arrays(found)
-            return found
+            return path, read(path)
         except CheckpointCorrupt as error:
             reasons.append(str(error))
+            if path != paths[-1]:
+                warnings.warn(f"{error}; the one before is used", stacklevel=3)
     raise CheckpointCorrupt("; ".join(reasons))
 
 

@@ -22,12 +22,13 @@ from dreamer_h.horizon import crossover
 from dreamer_h.horizon.crossover import Crossover
 from dreamer_h.replay import storage
 from dreamer_h.replay.ring import Ring
-from dreamer_h.replay.sampler import check_window, sample
+from dreamer_h.replay.sampler import sample
 from dreamer_h.simulated import calibration
 from dreamer_h.simulated.calibration import Calibration
 from dreamer_h.train.archive import read_manifest
 from dreamer_h.train.checkpoint import Checkpoints
 from dreamer_h.train.collect import Collector, KeepsFailing, part_of
+from dreamer_h.train.contract import check_episodes, episode_limit, spaces_of
 from dreamer_h.train.evaluator import Evaluator
 from dreamer_h.train.interrupt import Interrupt
 from dreamer_h.train.logger import Counts, Logger
@@ -57,20 +58,8 @@ class Trainer:
     def __init__(self, config: Config, logdir: Path, make_env: MakeEnv):
         self.config, self.logdir, self.make_env = config, logdir, make_env
         self.envs = [make_env() for _ in range(config.envs)]
-        space, actions = self.envs[0].observation_space, self.envs[0].action_space
-        if not isinstance(space, gym.spaces.Box) or not isinstance(actions, gym.spaces.Box):
-            raise ValueError(f"spaces are {space} and {actions}; both must be a Box")
-        if not (np.all(actions.low == -1.0) and np.all(actions.high == 1.0)):
-            raise ValueError(f"actions are of {actions}, not of Box(-1, 1); envs.ForeignEnv scales")
-        limit = episode_limit(self.envs[0])
-        if limit is not None:
-            check_window(config.replay.length, config.replay.tick, limit)
-            if config.replay.capacity < config.envs * limit:
-                raise ValueError(
-                    f"--replay.capacity {config.replay.capacity} holds less than one episode of "
-                    f"{limit} agent steps in each of {config.envs} environments; set it to at "
-                    f"least {config.envs * limit}"
-                )
+        space, actions = spaces_of(self.envs[0])
+        check_episodes(config, episode_limit(self.envs[0]))
         obs = jax.ShapeDtypeStruct(space.shape, space.dtype)
         action_dim = int(np.prod(actions.shape))
         self.ring = Ring(config.replay.capacity, space.shape, space.dtype, action_dim)
@@ -326,8 +315,3 @@ class Trainer:
 def copied(tree: Any) -> Any:
     """Fresh arrays with the same values, in one dispatch."""
     return jax.tree.map(jnp.copy, tree)
-
-
-def episode_limit(env: gym.Env) -> int | None:
-    """Agent steps of an episode that runs to its time limit; None if the environment has none."""
-    return getattr(env.unwrapped, "episode_limit", None)

@@ -238,7 +238,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(run, tmp_path):
     with pytest.warns(UserWarning, match="the one before is used"):
         LearnedEnv(str(copy)).reset(seed=0)
     for path in Checkpoints(copy / "checkpoints").retained()[:-1]:
-        path.unlink()
+        path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(CheckpointCorrupt), pytest.warns(UserWarning):
         LearnedEnv(str(copy))
 

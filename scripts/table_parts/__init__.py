@@ -1,0 +1,1 @@
+"""What `table.py` reads and writes."""
