@@ -21,7 +21,7 @@ import numpy as np
 
 import envs
 from dreamer_h.files import write_json, write_text
-from dreamer_h.train.load import load_config
+from dreamer_h.train.checkpoints.load import load_config
 from dreamer_h.train.runtime import run_script
 from envs.learned import LearnedGymnax, LearnedVectorEnv, to_gymnax
 

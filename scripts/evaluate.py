@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import envs
-from dreamer_h.train.attainment import attainment
-from dreamer_h.train.evaluate import play_held_out, rows, table
-from dreamer_h.train.gap import promised_and_paid
-from dreamer_h.train.load import load_agent
+from dreamer_h.train.checkpoints.load import load_agent
+from dreamer_h.train.evaluation.attainment import attainment
+from dreamer_h.train.evaluation.evaluate import play_held_out, rows, table
+from dreamer_h.train.evaluation.gap import promised_and_paid
+from dreamer_h.train.evaluation.subgoal_film import film_of
+from dreamer_h.train.evaluation.video import write_video
 from dreamer_h.train.runtime import run_script, use_compilation_cache
-from dreamer_h.train.subgoal_film import film_of
-from dreamer_h.train.video import write_video
 
 
 def main(arguments: list[str]) -> int:

@@ -17,7 +17,7 @@ from PIL import Image
 
 import envs
 from dreamer_h.files import write_text
-from dreamer_h.train.curves import (
+from dreamer_h.train.evaluation.curves import (
     Point,
     Reference,
     Runs,

@@ -16,7 +16,7 @@ import gymnasium as gym
 import numpy as np
 
 from dreamer_h.files import write_json
-from dreamer_h.train.load import load_config
+from dreamer_h.train.checkpoints.load import load_config
 from dreamer_h.train.runtime import run_script
 from envs.learned import LearnedEnv, LearnedVectorEnv
 

@@ -21,19 +21,19 @@ import envs
 from dreamer_h.config import Config
 from dreamer_h.fields import flatten
 from dreamer_h.files import write_json
-from dreamer_h.horizon.budget import Budget
+from dreamer_h.horizon.simulators.budget import Budget
 from dreamer_h.presets import PRESETS, RECIPES, check_recipe, preset, with_levels
 from dreamer_h.train.add_level import add_level, with_one_more
+from dreamer_h.train.checkpoints.level_files import BELOW, level_path
+from dreamer_h.train.checkpoints.load import load_config
 from dreamer_h.train.collect import KeepsFailing
-from dreamer_h.train.evaluate import play_held_out, table
+from dreamer_h.train.evaluation.evaluate import play_held_out, table
+from dreamer_h.train.evaluation.subgoal_film import film_of
+from dreamer_h.train.evaluation.video import write_video
 from dreamer_h.train.interrupt import Interrupt
-from dreamer_h.train.level_files import BELOW, level_path
-from dreamer_h.train.load import load_config
 from dreamer_h.train.lock import LogdirBusy, logdir_lock
 from dreamer_h.train.loop import NotFinite, Trainer
 from dreamer_h.train.runtime import run_script, use_compilation_cache
-from dreamer_h.train.subgoal_film import film_of
-from dreamer_h.train.video import write_video
 
 
 def parse(arguments: list[str]) -> tuple[Config, Path]:

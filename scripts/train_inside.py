@@ -19,8 +19,8 @@ import numpy as np
 
 import envs
 from dreamer_h.files import write_json
-from dreamer_h.train.evaluate import interval
-from dreamer_h.train.load import load_config
+from dreamer_h.train.checkpoints.load import load_config
+from dreamer_h.train.evaluation.evaluate import interval
 from dreamer_h.train.runtime import run_script
 from envs.learned import LearnedVectorEnv, to_gymnax
 

@@ -12,7 +12,7 @@ from dreamer_h.config import BehaviourConfig, Config, OptimizerConfig, ReplayCon
 from dreamer_h.presets import PRESETS
 from dreamer_h.train import loop
 from dreamer_h.train.act import act, init_memory
-from dreamer_h.train.evaluate import play_held_out
+from dreamer_h.train.evaluation.evaluate import play_held_out
 from dreamer_h.train.loop import Trainer
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.train.state import Agent

@@ -1,6 +1,7 @@
 """Who may import whom: a line, so that each room can be read without those after it."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,24 @@ def test_no_room_imports_from_a_room_to_its_right(path):
         if (other := room_of(module)) and offence(room, other)
     ]
     assert not wrong, f"{path} imports {wrong}"
+
+
+def part_of(module: str) -> str:
+    """A folder of a room, or a file that stands in the room itself: `dreamer_h.train.loop`."""
+    return ".".join(module.split(".")[:3])
+
+
+@pytest.mark.parametrize("room", ["behaviour", "horizon", "replay", "train", "world"])
+def test_parts_of_a_room_import_each_other_one_way(room):
+    graph: dict[str, set[str]] = {}
+    for path in (ROOT / "dreamer_h" / room).rglob("*.py"):
+        here = part_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        there = map(part_of, imported(path.read_text()))
+        graph.setdefault(here, set()).update(
+            other for other in there if room_of(other) == room and other != here
+        )
+    assert len(graph) > 5
+    TopologicalSorter(graph).prepare()  # raises CycleError, with the circle
 
 
 def test_the_parser_finds_imports_in_functions_and_by_name():

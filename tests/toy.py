@@ -12,7 +12,7 @@ import numpy as np
 from dreamer_h.config import Config
 from dreamer_h.presets import preset
 from dreamer_h.train import update
-from dreamer_h.train.checkpoint import Checkpoints
+from dreamer_h.train.checkpoints.checkpoint import Checkpoints
 from dreamer_h.train.interrupt import Interrupt
 from dreamer_h.train.loop import Trainer
 

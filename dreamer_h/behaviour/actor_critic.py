@@ -15,7 +15,7 @@ from dreamer_h.nn.distributions import BoundedNormal, TwoHot
 from dreamer_h.nn.recurrent import frugal
 from dreamer_h.types import Latent, Sequence, Stack
 from dreamer_h.world.heads import Head
-from dreamer_h.world.hierarchy import AnyWorld
+from dreamer_h.world.upper.hierarchy import AnyWorld
 
 stop = jax.lax.stop_gradient
 

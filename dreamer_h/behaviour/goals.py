@@ -13,7 +13,7 @@ from dreamer_h.behaviour.returns import survival
 from dreamer_h.behaviour.worker import Post, Segment
 from dreamer_h.config import BehaviourConfig
 from dreamer_h.types import Latent, merged
-from dreamer_h.world.hierarchy import Hierarchy
+from dreamer_h.world.upper.hierarchy import Hierarchy
 
 
 def practised(

@@ -13,8 +13,8 @@ from dreamer_h.config import BehaviourConfig
 from dreamer_h.nn.distributions import BoundedNormal
 from dreamer_h.types import Stack
 from dreamer_h.world.heads import Head
-from dreamer_h.world.hierarchy import Hierarchy
-from dreamer_h.world.jump import anchor_vector
+from dreamer_h.world.upper.hierarchy import Hierarchy
+from dreamer_h.world.upper.jump import anchor_vector
 
 stop = jax.lax.stop_gradient
 

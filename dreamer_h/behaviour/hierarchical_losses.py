@@ -32,8 +32,8 @@ from dreamer_h.nn import fsq
 from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, RunningQuantile, Statistics
 from dreamer_h.types import Pursuits, Sequence, Stack, merged
 from dreamer_h.world.heads import Head
-from dreamer_h.world.hierarchy import Hierarchy
-from dreamer_h.world.outcome import Outcome
+from dreamer_h.world.upper.hierarchy import Hierarchy
+from dreamer_h.world.upper.outcome import Outcome
 
 stop = jax.lax.stop_gradient
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from dreamer_h.behaviour.actor_critic import ActorCritic
 from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.types import Imagined, Latent, Stack
-from dreamer_h.world.hierarchy import AnyWorld
+from dreamer_h.world.upper.hierarchy import AnyWorld
 
 Behaviour = ActorCritic | ManagerWorker
 

@@ -16,10 +16,10 @@ from dreamer_h.config import BehaviourConfig
 from dreamer_h.nn.distributions import Bernoulli, OneHot, TwoHot
 from dreamer_h.nn.fsq import LEVELS
 from dreamer_h.types import Latent
-from dreamer_h.world.chunk import MACRO
 from dreamer_h.world.heads import Head
-from dreamer_h.world.hierarchy import Hierarchy
-from dreamer_h.world.jump import Jump, Outlook
+from dreamer_h.world.upper.chunk import MACRO
+from dreamer_h.world.upper.hierarchy import Hierarchy
+from dreamer_h.world.upper.jump import Jump, Outlook
 
 stop = jax.lax.stop_gradient
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from dreamer_h.types import Latent
-from dreamer_h.world.hierarchy import Hierarchy
-from dreamer_h.world.jump import Outlook, anchor_vector
+from dreamer_h.world.upper.hierarchy import Hierarchy
+from dreamer_h.world.upper.jump import Outlook, anchor_vector
 
 
 def subgoal(outlook: Outlook) -> Float[Array, "*B V"]:

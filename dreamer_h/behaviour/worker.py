@@ -16,8 +16,8 @@ from dreamer_h.behaviour.subgoal import aimed, distance, subgoal
 from dreamer_h.nn.distributions import BoundedNormal, TwoHot
 from dreamer_h.nn.recurrent import frugal
 from dreamer_h.types import Latent
-from dreamer_h.world.hierarchy import Hierarchy
-from dreamer_h.world.jump import anchor_vector
+from dreamer_h.world.upper.hierarchy import Hierarchy
+from dreamer_h.world.upper.jump import anchor_vector
 
 stop = jax.lax.stop_gradient
 

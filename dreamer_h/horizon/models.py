@@ -13,16 +13,17 @@ import numpy as np
 from dreamer_h.config import Config
 from dreamer_h.fields import flatten, from_flat
 from dreamer_h.files import replacing, write_json
-from dreamer_h.horizon import crossover, network, offline
-from dreamer_h.horizon.budget import Budget, Counted
-from dreamer_h.horizon.crossover import Crossover
-from dreamer_h.horizon.latent import LatentSimulator
-from dreamer_h.horizon.recording import Recording
-from dreamer_h.horizon.scale import Scale
+from dreamer_h.horizon.levels import crossover
+from dreamer_h.horizon.levels.crossover import Crossover
+from dreamer_h.horizon.recorded.recording import Recording
+from dreamer_h.horizon.recorded.scale import Scale
+from dreamer_h.horizon.recorded.windows import choose, longest_horizon
 from dreamer_h.horizon.simulator import SAMPLES, Simulator
-from dreamer_h.horizon.windows import choose, longest_horizon
-from dreamer_h.horizon.yardsticks import YARDSTICKS
-from dreamer_h.world.hierarchy import Hierarchy
+from dreamer_h.horizon.simulators import network, offline
+from dreamer_h.horizon.simulators.budget import Budget, Counted
+from dreamer_h.horizon.simulators.latent import LatentSimulator
+from dreamer_h.horizon.simulators.yardsticks import YARDSTICKS
+from dreamer_h.world.upper.hierarchy import Hierarchy
 
 # members, and agent steps of their own rollouts in training
 NETWORKS = {"mlp": (1, 1), "mlp_selffed": (1, 8), "ensemble": (5, 8)}

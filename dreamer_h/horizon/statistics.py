@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from scipy.stats import rankdata
 
 DRAWS = 1000
 INTERVAL = (2.5, 97.5)  # percent
@@ -63,3 +64,11 @@ def interval(found: np.ndarray) -> dict[str, float]:
     """{"value", "lo", "hi"} of a statistic's (R+1,) values."""
     low, high = np.nanpercentile(found[1:], INTERVAL) if np.isfinite(found[0]) else found[[0, 0]]
     return {"value": float(found[0]), "lo": float(low), "hi": float(high)}
+
+
+def spearman(left: np.ndarray, right: np.ndarray) -> float:
+    """Correlation of the ranks, equal values sharing theirs; 0 where one of the two is constant."""
+    ranks = rankdata(left), rankdata(right)
+    if min(np.ptp(r) for r in ranks) == 0:
+        return 0.0
+    return float(np.corrcoef(*ranks)[0, 1])

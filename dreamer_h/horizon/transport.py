@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from dreamer_h.files import replacing
+from dreamer_h.horizon.recorded.windows import Windows
 from dreamer_h.horizon.simulator import Forecast
-from dreamer_h.horizon.windows import Windows
 
 
 def export(path: Path, parts: dict[str, Windows], dt: float) -> None:

@@ -14,8 +14,8 @@ from dreamer_h.nn.distributions import TwoHot
 from dreamer_h.simulated.calibration import Calibration
 from dreamer_h.simulated.starts import Starts, as_seen
 from dreamer_h.types import Latent, Stack
-from dreamer_h.world.hierarchy import Hierarchy
-from dreamer_h.world.turn import full
+from dreamer_h.world.upper.hierarchy import Hierarchy
+from dreamer_h.world.upper.turn import full
 from dreamer_h.world.world import Prediction
 
 

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from dreamer_h.behaviour.manager import choice_of, decided
 from dreamer_h.simulated.episode import Simulated
 from dreamer_h.types import Latent, Stack
-from dreamer_h.world.fill import ground_of
-from dreamer_h.world.hierarchy import Hierarchy
+from dreamer_h.world.upper.fill import ground_of
+from dreamer_h.world.upper.hierarchy import Hierarchy
 from dreamer_h.world.world import Prediction
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key, Shaped
 from dreamer_h.replay.episode import Episode
 from dreamer_h.types import Latent, Stack, context_of
 from dreamer_h.world.decoder import PixelDecoder
-from dreamer_h.world.hierarchy import AnyWorld, Hierarchy
+from dreamer_h.world.upper.hierarchy import AnyWorld, Hierarchy
 
 CONTEXT = 16  # agent steps that are seen before an episode that begins anywhere
 Kind = Literal["first", "anywhere", "model"]

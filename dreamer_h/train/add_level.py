@@ -15,17 +15,18 @@ import jax.random as jr
 from dreamer_h.config import Config
 from dreamer_h.fields import flatten
 from dreamer_h.files import write_json
-from dreamer_h.horizon import crossover, offline
-from dreamer_h.horizon.crossover import Crossover
+from dreamer_h.horizon.levels import crossover
+from dreamer_h.horizon.levels.crossover import Crossover
+from dreamer_h.horizon.simulators import offline
 from dreamer_h.presets import with_levels
 from dreamer_h.replay.ring import Ring
-from dreamer_h.train import fidelity
-from dreamer_h.train.evaluate import Episode, play_held_out
-from dreamer_h.train.evaluator import fields_of
-from dreamer_h.train.level_files import BELOW, level_path, save_level
-from dreamer_h.train.load import load_config, load_frozen, load_replay, newest
+from dreamer_h.train.checkpoints.level_files import BELOW, level_path, save_level
+from dreamer_h.train.checkpoints.load import load_config, load_frozen, load_replay, newest
+from dreamer_h.train.evaluation import fidelity
+from dreamer_h.train.evaluation.evaluate import Episode, play_held_out
+from dreamer_h.train.evaluation.evaluator import fields_of
 from dreamer_h.train.seeds import Stream
-from dreamer_h.world.hierarchy import Hierarchy, make_world, on_top, topmost_of
+from dreamer_h.world.upper.hierarchy import Hierarchy, make_world, on_top, topmost_of
 
 
 def with_one_more(config: Config, stride: int) -> Config:

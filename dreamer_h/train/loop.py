@@ -18,18 +18,18 @@ from dreamer_h.behaviour.paths import Paths
 from dreamer_h.config import Config
 from dreamer_h.fields import flatten
 from dreamer_h.files import write_json
-from dreamer_h.horizon import crossover
-from dreamer_h.horizon.crossover import Crossover
+from dreamer_h.horizon.levels import crossover
+from dreamer_h.horizon.levels.crossover import Crossover
 from dreamer_h.replay import storage
 from dreamer_h.replay.ring import Ring
 from dreamer_h.replay.sampler import sample
 from dreamer_h.simulated import calibration
 from dreamer_h.simulated.calibration import Calibration
-from dreamer_h.train.archive import read_manifest
-from dreamer_h.train.checkpoint import Checkpoints
+from dreamer_h.train.checkpoints.archive import read_manifest
+from dreamer_h.train.checkpoints.checkpoint import Checkpoints
 from dreamer_h.train.collect import Collector, KeepsFailing, part_of
 from dreamer_h.train.contract import check_episodes, episode_limit, spaces_of
-from dreamer_h.train.evaluator import Evaluator
+from dreamer_h.train.evaluation.evaluator import Evaluator
 from dreamer_h.train.interrupt import Interrupt
 from dreamer_h.train.logger import Counts, Logger
 from dreamer_h.train.seeds import Stream, derive

@@ -16,11 +16,11 @@ from dreamer_h.behaviour.inside import Behaviour
 from dreamer_h.behaviour.paths import Paths
 from dreamer_h.behaviour.worker import Post
 from dreamer_h.config import Config
-from dreamer_h.horizon.calibrate import NO_LIMIT
+from dreamer_h.horizon.trust.calibrate import NO_LIMIT
 from dreamer_h.nn.optimizer import laprop
 from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, Statistics
 from dreamer_h.world.heads import Head
-from dreamer_h.world.hierarchy import AnyWorld, Hierarchy, make_world
+from dreamer_h.world.upper.hierarchy import AnyWorld, Hierarchy, make_world
 
 T = TypeVar("T")
 

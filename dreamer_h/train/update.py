@@ -20,9 +20,9 @@ from dreamer_h.config import BehaviourConfig, Config
 from dreamer_h.nn.optimizer import slowed
 from dreamer_h.train.state import Agent, TrainState, in_precision, optimizer
 from dreamer_h.types import Pursuits, Sequence
-from dreamer_h.world.hierarchy import Hierarchy, levels_of
 from dreamer_h.world.objective import batch_losses
 from dreamer_h.world.objective import scales as world_scales
+from dreamer_h.world.upper.hierarchy import Hierarchy, levels_of
 from dreamer_h.world.world import World
 
 T = TypeVar("T")

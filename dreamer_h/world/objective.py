@@ -7,8 +7,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dreamer_h.config import Config
 from dreamer_h.types import Latent, Sequence
-from dreamer_h.world import hierarchy_losses, losses
-from dreamer_h.world.hierarchy import AnyWorld, Hierarchy
+from dreamer_h.world import losses
+from dreamer_h.world.upper import hierarchy_losses
+from dreamer_h.world.upper.hierarchy import AnyWorld, Hierarchy
 
 
 def scales(config: Config) -> dict[str, float]:

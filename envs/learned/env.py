@@ -11,8 +11,8 @@ import jax.random as jr
 import numpy as np
 from gymnasium.error import ResetNeeded
 
-from dreamer_h.horizon.latent import LatentSimulator
 from dreamer_h.horizon.simulator import Context
+from dreamer_h.horizon.simulators.latent import LatentSimulator
 from dreamer_h.simulated.episode import Moment, Running, Simulated
 from dreamer_h.simulated.starts import behind
 from envs.learned.load import load

@@ -15,7 +15,7 @@ import numpy as np
 import envs
 from dreamer_h.behaviour.subgoal import spread_of
 from dreamer_h.horizon.models import check_agrees
-from dreamer_h.horizon.recording import load_recording
+from dreamer_h.horizon.recorded.recording import load_recording
 from dreamer_h.nn.distributions import symlog
 from dreamer_h.nn.fsq import LEVELS
 from dreamer_h.replay.episode import Episode
@@ -24,10 +24,10 @@ from dreamer_h.simulated.calibration import Calibration
 from dreamer_h.simulated.episode import Simulated
 from dreamer_h.simulated.jumping import Jumping
 from dreamer_h.simulated.starts import Kind, starts_of
-from dreamer_h.train.load import described_run, load_agent, load_replay
+from dreamer_h.train.checkpoints.load import described_run, load_agent, load_replay
 from dreamer_h.train.runtime import use_compilation_cache
-from dreamer_h.world.chunk import MACRO
-from dreamer_h.world.hierarchy import AnyWorld, Hierarchy
+from dreamer_h.world.upper.chunk import MACRO
+from dreamer_h.world.upper.hierarchy import AnyWorld, Hierarchy
 
 STARTS = 1024  # of which an episode draws one
 CHOICES = [LEVELS] * MACRO  # of a jump

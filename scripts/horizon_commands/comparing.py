@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from dreamer_h.files import write_json, write_text
-from dreamer_h.horizon import coverage, overview
-from dreamer_h.horizon.compare import paired
-from dreamer_h.horizon.figures import figure, table
-from dreamer_h.horizon.recording import load_recording
-from dreamer_h.horizon.scored_files import read_reports
+from dreamer_h.horizon.recorded import coverage
+from dreamer_h.horizon.recorded.recording import load_recording
+from dreamer_h.horizon.scoring import overview
+from dreamer_h.horizon.scoring.compare import paired
+from dreamer_h.horizon.scoring.figures import figure, table
+from dreamer_h.horizon.scoring.scored_files import read_reports
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:

@@ -12,15 +12,16 @@ from tqdm import tqdm
 
 import envs
 from dreamer_h.files import write_json, write_text
-from dreamer_h.horizon import level_figures, speed, transport
-from dreamer_h.horizon.counterfactual import counterfactual
-from dreamer_h.horizon.decisions import judge
-from dreamer_h.horizon.floor import Floor, measured
-from dreamer_h.horizon.latent import LatentSimulator
-from dreamer_h.horizon.level_report import level_report
-from dreamer_h.horizon.recording import Recording, load_recording
-from dreamer_h.horizon.report import report
-from dreamer_h.horizon.score import (
+from dreamer_h.horizon import transport
+from dreamer_h.horizon.levels import figures as level_figures
+from dreamer_h.horizon.levels.report import level_report
+from dreamer_h.horizon.policies.decisions import judge
+from dreamer_h.horizon.recorded.recording import Recording, load_recording
+from dreamer_h.horizon.scoring import speed
+from dreamer_h.horizon.scoring.counterfactual import counterfactual
+from dreamer_h.horizon.scoring.floor import Floor, measured
+from dreamer_h.horizon.scoring.report import report
+from dreamer_h.horizon.scoring.score import (
     Benchmark,
     ask,
     benchmark,
@@ -28,12 +29,13 @@ from dreamer_h.horizon.score import (
     score,
     yardstick_scores,
 )
-from dreamer_h.horizon.scored_files import read_reports, rows, save
-from dreamer_h.horizon.yardsticks import YARDSTICKS
-from dreamer_h.train.load import newest
-from dreamer_h.train.policy import Snapshots
-from dreamer_h.train.simulators import check_unseen, found_run, found_simulator
-from dreamer_h.world.hierarchy import Hierarchy
+from dreamer_h.horizon.scoring.scored_files import read_reports, rows, save
+from dreamer_h.horizon.simulators.latent import LatentSimulator
+from dreamer_h.horizon.simulators.yardsticks import YARDSTICKS
+from dreamer_h.train.checkpoints.load import newest
+from dreamer_h.train.checkpoints.policy import Snapshots
+from dreamer_h.train.checkpoints.simulators import check_unseen, found_run, found_simulator
+from dreamer_h.world.upper.hierarchy import Hierarchy
 from envs.physics import DmcPhysics
 from envs.quantities import quantities
 from horizon_commands.comparing import draw

@@ -11,16 +11,17 @@ import numpy as np
 from tqdm import tqdm
 
 import envs
-from dreamer_h.horizon import exchange, models
-from dreamer_h.horizon.budget import Budget
-from dreamer_h.horizon.excitation import EXCITATIONS
-from dreamer_h.horizon.record import Plan, record, versions
-from dreamer_h.horizon.recording import Recording, keep, load_recording
-from dreamer_h.horizon.yardsticks import YARDSTICKS
+from dreamer_h.horizon import models
+from dreamer_h.horizon.recorded import exchange
+from dreamer_h.horizon.recorded.excitation import EXCITATIONS
+from dreamer_h.horizon.recorded.record import Plan, record, versions
+from dreamer_h.horizon.recorded.recording import Recording, keep, load_recording
+from dreamer_h.horizon.simulators.budget import Budget
+from dreamer_h.horizon.simulators.yardsticks import YARDSTICKS
 from dreamer_h.presets import PRESETS, preset, with_levels, with_settings
-from dreamer_h.train.evaluator import fields_of
-from dreamer_h.train.load import load_config, load_replay
-from dreamer_h.train.policy import Snapshots
+from dreamer_h.train.checkpoints.load import load_config, load_replay
+from dreamer_h.train.checkpoints.policy import Snapshots
+from dreamer_h.train.evaluation.evaluator import fields_of
 
 
 def add_record(parser: argparse.ArgumentParser) -> None:

@@ -12,24 +12,25 @@ from tqdm import tqdm
 import envs
 from dreamer_h.config import Config
 from dreamer_h.files import write_json, write_text
-from dreamer_h.horizon import decision_figure, models
-from dreamer_h.horizon.calibrate import NO_LIMIT
-from dreamer_h.horizon.decisions import LEAST, decisions, judge
-from dreamer_h.horizon.latent import LatentSimulator
-from dreamer_h.horizon.recording import load_recording
-from dreamer_h.horizon.score import benchmark
-from dreamer_h.horizon.scored_files import finite
-from dreamer_h.horizon.trust_report import rows, table, trust_report
-from dreamer_h.train import exploit_figure, fidelity
-from dreamer_h.train.archive import read_manifest
-from dreamer_h.train.checkpoint import Checkpoints
-from dreamer_h.train.evaluate import play_held_out
-from dreamer_h.train.evaluator import fields_of
-from dreamer_h.train.exploit import mirage, optimised
-from dreamer_h.train.load import load_agent, load_replay
-from dreamer_h.train.policy import Snapshots
+from dreamer_h.horizon import models
+from dreamer_h.horizon.policies import figure as decision_figure
+from dreamer_h.horizon.policies.decisions import LEAST, decisions, judge
+from dreamer_h.horizon.recorded.recording import load_recording
+from dreamer_h.horizon.scoring.score import benchmark
+from dreamer_h.horizon.scoring.scored_files import finite
+from dreamer_h.horizon.simulators.latent import LatentSimulator
+from dreamer_h.horizon.trust.calibrate import NO_LIMIT
+from dreamer_h.horizon.trust.report import rows, table, trust_report
+from dreamer_h.train.checkpoints.archive import read_manifest
+from dreamer_h.train.checkpoints.checkpoint import Checkpoints
+from dreamer_h.train.checkpoints.load import load_agent, load_replay
+from dreamer_h.train.checkpoints.policy import Snapshots
+from dreamer_h.train.checkpoints.simulators import check_unseen, found_run, found_simulator
+from dreamer_h.train.evaluation import exploit_figure, fidelity
+from dreamer_h.train.evaluation.evaluate import play_held_out
+from dreamer_h.train.evaluation.evaluator import fields_of
+from dreamer_h.train.evaluation.exploit import mirage, optimised
 from dreamer_h.train.seeds import Stream
-from dreamer_h.train.simulators import check_unseen, found_run, found_simulator
 from horizon_commands.judging import make_physics
 
 HELD_OUT = 5  # episodes that a trusted horizon is measured on, of mode and sampled policy each

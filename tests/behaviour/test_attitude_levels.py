@@ -18,7 +18,7 @@ from dreamer_h.behaviour.manager import decided, plan
 from dreamer_h.behaviour.subgoal import spread_of
 from dreamer_h.behaviour.worker import Post, Segment, attempt
 from dreamer_h.config import Config, JumpConfig, ReplayConfig
-from dreamer_h.world.hierarchy import make_world
+from dreamer_h.world.upper.hierarchy import make_world
 
 K, T, B, LAMBDA = 4, 8, 5, 0.9
 CONFIG = Config(

@@ -29,7 +29,7 @@ from dreamer_h.behaviour.worker import Post, Segment, attempt
 from dreamer_h.config import Config, JumpConfig, ReplayConfig
 from dreamer_h.nn import fsq
 from dreamer_h.types import Pursuits, Stack
-from dreamer_h.world.hierarchy import Hierarchy, make_world
+from dreamer_h.world.upper.hierarchy import Hierarchy, make_world
 
 K, T, B = 2, 8, 3
 WORLD = dataclasses.replace(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dreamer_h.horizon.recording import episode_path, load_recording, split_of
+from dreamer_h.horizon.recorded.recording import episode_path, load_recording, split_of
 
 LAYOUT = [
     {"name": "place", "start": 0, "stop": 2, "kind": "position"},

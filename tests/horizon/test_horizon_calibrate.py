@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import recorded
 
-from dreamer_h.horizon import offline
-from dreamer_h.horizon.calibrate import (
+from dreamer_h.horizon.scoring.score import benchmark
+from dreamer_h.horizon.simulators import offline
+from dreamer_h.horizon.trust.calibrate import (
     NO_LIMIT,
     Doubted,
     calibrated,
@@ -17,7 +18,6 @@ from dreamer_h.horizon.calibrate import (
     doubted_jumps,
     trusted_doubt,
 )
-from dreamer_h.horizon.score import benchmark
 from dreamer_h.presets import preset, with_levels, with_settings
 from dreamer_h.simulated.calibration import as_json, from_json
 

@@ -5,8 +5,8 @@ import pytest
 import recorded
 from dm_control.rl.control import PhysicsError
 
-from dreamer_h.horizon.closed_loop import closed_loop
-from dreamer_h.horizon.score import benchmark
+from dreamer_h.horizon.policies.closed_loop import closed_loop
+from dreamer_h.horizon.scoring.score import benchmark
 
 
 class Still:

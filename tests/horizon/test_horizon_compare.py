@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import recorded
 
-from dreamer_h.horizon.compare import paired
-from dreamer_h.horizon.figures import COLORS, figure, table
-from dreamer_h.horizon.report import report
-from dreamer_h.horizon.score import ask, benchmark, questions, score, yardstick_scores
-from dreamer_h.horizon.scored_files import _small, read_reports, save
-from dreamer_h.horizon.yardsticks import Persistence
+from dreamer_h.horizon.scoring.compare import paired
+from dreamer_h.horizon.scoring.figures import COLORS, figure, table
+from dreamer_h.horizon.scoring.report import report
+from dreamer_h.horizon.scoring.score import ask, benchmark, questions, score, yardstick_scores
+from dreamer_h.horizon.scoring.scored_files import _small, read_reports, save
+from dreamer_h.horizon.simulators.yardsticks import Persistence
 
 
 class Exploding(Persistence):

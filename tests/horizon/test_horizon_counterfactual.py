@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from dreamer_h.horizon.counterfactual import altered
-from dreamer_h.horizon.windows import Windows
+from dreamer_h.horizon.recorded.windows import Windows
+from dreamer_h.horizon.scoring.counterfactual import altered
 
 
 class Cart:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import recorded
 
-from dreamer_h.horizon.coverage import coverage, entropy, resolved, rows, shown, table
+from dreamer_h.horizon.recorded.coverage import coverage, entropy, resolved, rows, shown, table
 
 EPISODES, LENGTH = 40, 50
 

@@ -6,11 +6,11 @@ import pytest
 import recorded
 import tiny
 
-from dreamer_h.horizon import crossover
-from dreamer_h.horizon.crossover import Crossover, first_lasting, handed_over
-from dreamer_h.horizon.score import benchmark
+from dreamer_h.horizon.levels import crossover
+from dreamer_h.horizon.levels.crossover import Crossover, first_lasting, handed_over
+from dreamer_h.horizon.scoring.score import benchmark
 from dreamer_h.presets import preset, with_levels
-from dreamer_h.world.hierarchy import Hierarchy, make_world
+from dreamer_h.world.upper.hierarchy import Hierarchy, make_world
 
 
 @pytest.mark.parametrize("gain, wanted", [

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from dreamer_h.horizon.decisions import decisions, spearman
+from dreamer_h.horizon.policies.decisions import decisions
+from dreamer_h.horizon.statistics import spearman
 
 EPISODES = np.arange(200)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dreamer_h.horizon.distance import energy_distance
+from dreamer_h.horizon.scoring.distance import energy_distance
 from dreamer_h.horizon.statistics import interval, resamples
 
 LINE = np.zeros(3)

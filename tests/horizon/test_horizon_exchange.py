@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import recorded
 
-from dreamer_h.horizon.exchange import from_minari, to_minari
-from dreamer_h.horizon.score import benchmark
+from dreamer_h.horizon.recorded.exchange import from_minari, to_minari
+from dreamer_h.horizon.scoring.score import benchmark
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,10 @@ import pytest
 from dm_control.rl.control import PhysicsError
 
 import envs
-from dreamer_h.horizon.excitation import Excited
-from dreamer_h.horizon.floor import (
+from dreamer_h.horizon.recorded.excitation import Excited
+from dreamer_h.horizon.recorded.record import Plan, record
+from dreamer_h.horizon.recorded.recording import Recording
+from dreamer_h.horizon.scoring.floor import (
     LEVELS,
     deviations,
     lyapunov,
@@ -16,12 +18,10 @@ from dreamer_h.horizon.floor import (
     saturation,
     state_std,
 )
-from dreamer_h.horizon.record import Plan, record
-from dreamer_h.horizon.recording import Recording
-from dreamer_h.horizon.report import against_floor
-from dreamer_h.horizon.score import ask, benchmark, questions, score
+from dreamer_h.horizon.scoring.report import against_floor
+from dreamer_h.horizon.scoring.score import ask, benchmark, questions, score
 from dreamer_h.horizon.simulator import Forecast
-from dreamer_h.horizon.yardsticks import Persistence
+from dreamer_h.horizon.simulators.yardsticks import Persistence
 from envs.physics import DmcPhysics
 
 TASK = "pendulum-swingup"

@@ -7,15 +7,17 @@ import pytest
 import recorded
 import tiny
 
-from dreamer_h.horizon import level_figures, levels, offline
-from dreamer_h.horizon.latent import LatentSimulator
-from dreamer_h.horizon.level_report import level_report
-from dreamer_h.horizon.pooled import Pooled
-from dreamer_h.horizon.score import SAMPLES, benchmark
+from dreamer_h.horizon.levels import figures as level_figures
+from dreamer_h.horizon.levels.report import level_report
+from dreamer_h.horizon.levels.views import views
+from dreamer_h.horizon.scoring.score import SAMPLES, benchmark
 from dreamer_h.horizon.simulator import Context
-from dreamer_h.horizon.yardsticks import YARDSTICKS
+from dreamer_h.horizon.simulators import offline
+from dreamer_h.horizon.simulators.latent import LatentSimulator
+from dreamer_h.horizon.simulators.pooled import Pooled
+from dreamer_h.horizon.simulators.yardsticks import YARDSTICKS
 from dreamer_h.presets import preset, with_levels, with_settings
-from dreamer_h.world.hierarchy import Hierarchy
+from dreamer_h.world.upper.hierarchy import Hierarchy
 
 STRIDE, SAMPLED = 4, 3
 
@@ -34,7 +36,7 @@ def world(bench):
 
 def test_from_true_anchors_every_segment_begins_where_reality_was(bench, world):
     assert isinstance(world, Hierarchy)
-    seen = levels.views(world, bench.far, SAMPLED)
+    seen = views(world, bench.far, SAMPLED)
     count, horizon = len(bench.far), bench.far.horizon
     assert seen.steps.shape == seen.filled.shape == (SAMPLED, count, horizon, 3)
     assert (

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import recorded
 
-from dreamer_h.horizon.metrics import crps, energy_score, errors, within
-from dreamer_h.horizon.recording import Field
-from dreamer_h.horizon.report import report
-from dreamer_h.horizon.scale import Scale, wrapped
-from dreamer_h.horizon.score import ask, benchmark, questions, score
+from dreamer_h.horizon.recorded.recording import Field
+from dreamer_h.horizon.recorded.scale import Scale, wrapped
+from dreamer_h.horizon.recorded.windows import Windows, choose
+from dreamer_h.horizon.scoring.metrics import crps, energy_score, errors, within
+from dreamer_h.horizon.scoring.report import report
+from dreamer_h.horizon.scoring.score import ask, benchmark, questions, score
+from dreamer_h.horizon.scoring.trust import nominal
 from dreamer_h.horizon.simulator import Forecast
-from dreamer_h.horizon.trust import nominal
-from dreamer_h.horizon.windows import Windows, choose
-from dreamer_h.horizon.yardsticks import Climatology, Mean
+from dreamer_h.horizon.simulators.yardsticks import Climatology, Mean
 from dreamer_h.replay.episode import Episode
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from dreamer_h.horizon.overview import figure, table, verdict
+from dreamer_h.horizon.scoring.overview import figure, table, verdict
 
 HORIZONS = [1, 8, 32, 64]
 

@@ -8,9 +8,9 @@ import pytest
 
 import envs
 from dreamer_h.guard import EnvironmentFault
-from dreamer_h.horizon.excitation import EXCITATIONS, Excited, Noise
-from dreamer_h.horizon.record import Plan, record
-from dreamer_h.horizon.recording import episode_path, load_recording, split_of
+from dreamer_h.horizon.recorded.excitation import EXCITATIONS, Excited, Noise
+from dreamer_h.horizon.recorded.record import Plan, record
+from dreamer_h.horizon.recorded.recording import episode_path, load_recording, split_of
 from envs.physics import DmcPhysics
 
 TASK = "cartpole-swingup"

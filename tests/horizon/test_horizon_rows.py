@@ -1,4 +1,4 @@
-from dreamer_h.horizon.scored_files import rows
+from dreamer_h.horizon.scoring.scored_files import rows
 
 ONE = {"1": {"value": 0.5, "lo": 0.4, "hi": 0.6, "n": 7}}
 CURVES = {"nrmse_median": ONE, "nrmse_rms": ONE, "crps": ONE}

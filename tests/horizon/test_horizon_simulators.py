@@ -5,16 +5,24 @@ import numpy as np
 import pytest
 import recorded
 
-from dreamer_h.horizon import models, network, offline, transport
-from dreamer_h.horizon.budget import Budget, falling
-from dreamer_h.horizon.damped import Damped
-from dreamer_h.horizon.latent import LatentSimulator
-from dreamer_h.horizon.report import report
-from dreamer_h.horizon.score import SAMPLES, ask, benchmark, questions, score, yardstick_scores
+from dreamer_h.horizon import models, transport
+from dreamer_h.horizon.recorded.windows import cut
+from dreamer_h.horizon.scoring.report import report
+from dreamer_h.horizon.scoring.score import (
+    SAMPLES,
+    ask,
+    benchmark,
+    questions,
+    score,
+    yardstick_scores,
+)
+from dreamer_h.horizon.scoring.slow import running_mean
 from dreamer_h.horizon.simulator import Context, Forecast
-from dreamer_h.horizon.slow import running_mean
-from dreamer_h.horizon.windows import cut
-from dreamer_h.horizon.yardsticks import YARDSTICKS, Persistence
+from dreamer_h.horizon.simulators import network, offline
+from dreamer_h.horizon.simulators.budget import Budget, falling
+from dreamer_h.horizon.simulators.damped import Damped
+from dreamer_h.horizon.simulators.latent import LatentSimulator
+from dreamer_h.horizon.simulators.yardsticks import YARDSTICKS, Persistence
 from dreamer_h.presets import preset, with_levels
 
 NAMES = [*YARDSTICKS, "mlp", "ensemble", "flat", "levels2", "damped"]

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from dreamer_h.horizon import trust
-from dreamer_h.horizon.metrics import within
+from dreamer_h.horizon.scoring import trust
+from dreamer_h.horizon.scoring.metrics import within
 from dreamer_h.horizon.statistics import STATISTICS, interval, iqm, mean, resamples
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import recorded
 
-from dreamer_h.horizon import offline
-from dreamer_h.horizon.calibrate import Doubted, calibrated, calibrated_alike, doubted
-from dreamer_h.horizon.decisions import spearman
-from dreamer_h.horizon.detectors import FAR, SHRUNK, Watched, detectors, watched
-from dreamer_h.horizon.error_head import fit, foreseen
-from dreamer_h.horizon.score import benchmark
-from dreamer_h.horizon.signals import signals
-from dreamer_h.horizon.trust_report import _coverage, area, odd, rows, says, table, trust_report
+from dreamer_h.horizon.scoring.score import benchmark
+from dreamer_h.horizon.simulators import offline
+from dreamer_h.horizon.statistics import spearman
+from dreamer_h.horizon.trust.calibrate import Doubted, calibrated, calibrated_alike, doubted
+from dreamer_h.horizon.trust.detectors import FAR, SHRUNK, Watched, detectors, watched
+from dreamer_h.horizon.trust.error_head import fit, foreseen
+from dreamer_h.horizon.trust.report import _coverage, area, odd, rows, says, table, trust_report
+from dreamer_h.horizon.trust.signals import signals
 from dreamer_h.presets import preset, with_levels, with_settings
 
 SETTINGS = ["world.ensemble=3", "world.residual=True"]

@@ -16,8 +16,8 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import NormalizeObservation, RecordEpisodeStatistics, RecordVideo
 
 import envs
-from dreamer_h.train.archive import CheckpointCorrupt
-from dreamer_h.train.checkpoint import Checkpoints
+from dreamer_h.train.checkpoints.archive import CheckpointCorrupt
+from dreamer_h.train.checkpoints.checkpoint import Checkpoints
 from envs.learned import LearnedEnv
 from envs.learned.picture import Pose, bars
 

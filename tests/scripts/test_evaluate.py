@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import envs
-from dreamer_h.train.checkpoint import Checkpoints
+from dreamer_h.train.checkpoints.checkpoint import Checkpoints
 from dreamer_h.train.seeds import Stream, derive
 
 ROW = ["what", "task", "seed", "x", "value", "lo", "hi", "unit"]

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dreamer_h.horizon.recording import load_recording
-from dreamer_h.train.load import load_replay
+from dreamer_h.horizon.recorded.recording import load_recording
+from dreamer_h.train.checkpoints.load import load_replay
 
 TASK = ("--task", "pendulum-swingup", "--episodes", 30, "--action-repeat", 10, "--jobs", 1)
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from dreamer_h.train.curves import Point, common_steps, over_seeds, read_reference
+from dreamer_h.train.evaluation.curves import Point, common_steps, over_seeds, read_reference
 from scripts import plot_returns
 
 TASKS = ("cartpole-swingup", "walker-walk")

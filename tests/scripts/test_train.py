@@ -16,10 +16,10 @@ import envs
 from dreamer_h.config import Config
 from dreamer_h.fields import flatten, with_field
 from dreamer_h.presets import preset, with_levels
-from dreamer_h.train.archive import read_manifest
-from dreamer_h.train.checkpoint import Checkpoints
-from dreamer_h.train.evaluate import play_held_out
-from dreamer_h.train.load import load_agent
+from dreamer_h.train.checkpoints.archive import read_manifest
+from dreamer_h.train.checkpoints.checkpoint import Checkpoints
+from dreamer_h.train.checkpoints.load import load_agent
+from dreamer_h.train.evaluation.evaluate import play_held_out
 from dreamer_h.train.lock import logdir_lock
 
 ROOT = Path(__file__).parents[2]

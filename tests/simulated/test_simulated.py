@@ -17,7 +17,7 @@ from dreamer_h.replay.episode import Episode
 from dreamer_h.simulated.calibration import Calibration
 from dreamer_h.simulated.episode import Simulated, deviation
 from dreamer_h.simulated.starts import CONTEXT, starts_of
-from dreamer_h.world.hierarchy import make_world
+from dreamer_h.world.upper.hierarchy import make_world
 from dreamer_h.world.world import World
 
 WORLD = dataclasses.replace(tiny.WORLD, residual=True, learned_scale=True, ensemble=2)

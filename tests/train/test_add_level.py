@@ -10,10 +10,10 @@ import pytest
 import toy
 
 from dreamer_h.fields import flatten
-from dreamer_h.train import level_files
 from dreamer_h.train.add_level import add_level, with_one_more
-from dreamer_h.train.load import load_agent
-from dreamer_h.world.hierarchy import Hierarchy
+from dreamer_h.train.checkpoints import level_files
+from dreamer_h.train.checkpoints.load import load_agent
+from dreamer_h.world.upper.hierarchy import Hierarchy
 from dreamer_h.world.world import World
 
 UPDATES = [0.0, 0.5]  # shares of a budget of two

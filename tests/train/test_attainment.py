@@ -10,10 +10,10 @@ import tiny
 import toy
 
 from dreamer_h.config import Config, JumpConfig, ReplayConfig
-from dreamer_h.train import oracle
-from dreamer_h.train.attainment import _tried, attainment, brier, calibration_error
-from dreamer_h.train.evaluate import Episode, play
-from dreamer_h.train.gap import promised_and_paid
+from dreamer_h.train.evaluation import oracle
+from dreamer_h.train.evaluation.attainment import _tried, attainment, brier, calibration_error
+from dreamer_h.train.evaluation.evaluate import Episode, play
+from dreamer_h.train.evaluation.gap import promised_and_paid
 from dreamer_h.train.state import Agent, init_agent
 
 K = 2

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from dreamer_h import files
-from dreamer_h.train import archive
-from dreamer_h.train.archive import CheckpointCorrupt, load, read_manifest, save
-from dreamer_h.train.checkpoint import Checkpoints
+from dreamer_h.train.checkpoints import archive
+from dreamer_h.train.checkpoints.archive import CheckpointCorrupt, load, read_manifest, save
+from dreamer_h.train.checkpoints.checkpoint import Checkpoints
 
 
 class State(eqx.Module):
@@ -243,7 +243,7 @@ def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch, broken):
 KILLED = """
 import itertools, os, signal, sys, time
 import numpy as np
-from dreamer_h.train.checkpoint import Checkpoints
+from dreamer_h.train.checkpoints.checkpoint import Checkpoints
 
 folder, like = sys.argv[1], {"w": np.zeros(500_000, np.float32)}
 

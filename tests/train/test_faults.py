@@ -15,8 +15,8 @@ import toy
 
 from dreamer_h.replay import sampler
 from dreamer_h.train import loop
-from dreamer_h.train.archive import load
-from dreamer_h.train.checkpoint import Checkpoints
+from dreamer_h.train.checkpoints.archive import load
+from dreamer_h.train.checkpoints.checkpoint import Checkpoints
 from dreamer_h.train.collect import KeepsFailing
 from dreamer_h.train.interrupt import Interrupt
 from dreamer_h.train.loop import NotFinite, Trainer

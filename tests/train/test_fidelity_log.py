@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 import tiny
 
-from dreamer_h.horizon.recording import Field
+from dreamer_h.horizon.recorded.recording import Field
 from dreamer_h.replay import episode as replay
-from dreamer_h.train import fidelity
-from dreamer_h.train.evaluate import Episode
+from dreamer_h.train.evaluation import fidelity
+from dreamer_h.train.evaluation.evaluate import Episode
 from dreamer_h.world.world import World
 
 LAYOUT = (Field("obs", 0, tiny.OBS, "other"),)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from dreamer_h.train import gap
-from dreamer_h.train.evaluate import Episode
+from dreamer_h.train.evaluation import gap
+from dreamer_h.train.evaluation.evaluate import Episode
 from dreamer_h.train.state import Agent
 
 ANYONE = object.__new__(Agent)  # nothing here asks it

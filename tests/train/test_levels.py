@@ -7,10 +7,10 @@ import pytest
 import toy
 
 from dreamer_h.fields import flatten
-from dreamer_h.train.evaluate import Episode
-from dreamer_h.train.load import load_agent
-from dreamer_h.train.openloop import open_loop
-from dreamer_h.world.hierarchy import Hierarchy
+from dreamer_h.train.checkpoints.load import load_agent
+from dreamer_h.train.evaluation.evaluate import Episode
+from dreamer_h.train.evaluation.openloop import open_loop
+from dreamer_h.world.upper.hierarchy import Hierarchy
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dreamer_h.fields import flatten
 from dreamer_h.train import loop
-from dreamer_h.train.archive import read_manifest
-from dreamer_h.train.checkpoint import Checkpoints
+from dreamer_h.train.checkpoints.archive import read_manifest
+from dreamer_h.train.checkpoints.checkpoint import Checkpoints
 from dreamer_h.train.interrupt import Interrupt
 from dreamer_h.train.loop import Trainer
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tiny
 
-from dreamer_h.train.evaluate import Episode
-from dreamer_h.train.openloop import Marks, OpenLoop, open_loop
-from dreamer_h.train.openloop_figure import picture
-from dreamer_h.train.openloop_film import BORDERS, film
+from dreamer_h.train.evaluation.evaluate import Episode
+from dreamer_h.train.evaluation.openloop import Marks, OpenLoop, open_loop
+from dreamer_h.train.evaluation.openloop_figure import picture
+from dreamer_h.train.evaluation.openloop_film import BORDERS, film
 from dreamer_h.world.world import World
 
 CONTEXT, AHEAD = 4, 12

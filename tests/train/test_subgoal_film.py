@@ -5,9 +5,9 @@ import pytest
 import tiny
 
 from dreamer_h.config import Config, JumpConfig, ReplayConfig
-from dreamer_h.train.evaluate import Episode
+from dreamer_h.train.evaluation.evaluate import Episode
+from dreamer_h.train.evaluation.subgoal_film import subgoal_film, subgoal_picture
 from dreamer_h.train.state import init_agent
-from dreamer_h.train.subgoal_film import subgoal_film, subgoal_picture
 
 STEPS = 7
 CONFIG = Config(

@@ -3,7 +3,7 @@
 import imageio.v3 as iio
 import numpy as np
 
-from dreamer_h.train.video import write_video
+from dreamer_h.train.evaluation.video import write_video
 
 
 def test_a_film_keeps_its_size_and_says_nothing(tmp_path, caplog):

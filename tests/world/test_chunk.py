@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from dreamer_h.nn import fsq
-from dreamer_h.world.chunk import MACRO, Chunk, Form, Macro
+from dreamer_h.world.upper.chunk import MACRO, Chunk, Form, Macro
 
 K, V, U = 4, 5, 6
 FORMS: list[Form] = ["actions", "anchored", "flat"]

@@ -16,9 +16,9 @@ import tiny
 from dreamer_h.config import JumpConfig, ReplayConfig
 from dreamer_h.nn.distributions import OneHot
 from dreamer_h.world.ensemble import UNIMIX, Ensemble
-from dreamer_h.world.hierarchy import make_world
 from dreamer_h.world.losses import posterior_losses
 from dreamer_h.world.objective import batch_losses, scales
+from dreamer_h.world.upper.hierarchy import make_world
 from dreamer_h.world.world import World
 
 M, F, G, O, CHANGE = 4, 5, 2, 3, 0.1

@@ -12,12 +12,12 @@ import tiny
 
 from dreamer_h.config import Config, JumpConfig, ReplayConfig
 from dreamer_h.types import Latent, Stack
-from dreamer_h.world.fill import fill
-from dreamer_h.world.follow import follow
-from dreamer_h.world.hierarchy import Hierarchy, levels_of, make_world
 from dreamer_h.world.objective import batch_losses, scales
-from dreamer_h.world.outcome import Outcome
-from dreamer_h.world.turn import fresh, turned
+from dreamer_h.world.upper.fill import fill
+from dreamer_h.world.upper.follow import follow
+from dreamer_h.world.upper.hierarchy import Hierarchy, levels_of, make_world
+from dreamer_h.world.upper.outcome import Outcome
+from dreamer_h.world.upper.turn import fresh, turned
 
 STRIDE, T = 2, 8
 WORLD = dataclasses.replace(
