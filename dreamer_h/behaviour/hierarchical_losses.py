@@ -6,34 +6,29 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from dreamer_h.behaviour.actor_critic import imagination_losses, value_loss
 from dreamer_h.behaviour.attitude import Attitude
 from dreamer_h.behaviour.goals import practised, waypoints_of
-from dreamer_h.behaviour.hierarchical import ManagerWorker, anchors_of
+from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.behaviour.lesson import Lesson
 from dreamer_h.behaviour.manager import (
     Manager,
     Plan,
-    choice_of,
-    decided,
     manager_losses,
     misjudged,
     plan,
 )
 from dreamer_h.behaviour.paths import Beginnings, Paths
-from dreamer_h.behaviour.returns import lambda_return
+from dreamer_h.behaviour.replayed import Replayed, replay_value
 from dreamer_h.behaviour.subgoal import between, spread_of
-from dreamer_h.behaviour.worker import Attempt, Post, Segment, attempt
+from dreamer_h.behaviour.worker import Attempt, Segment, attempt
 from dreamer_h.config import BehaviourConfig
-from dreamer_h.nn import fsq
 from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, RunningQuantile, Statistics
-from dreamer_h.types import Pursuits, Sequence, Stack, merged
+from dreamer_h.types import Pursuits, Stack, merged
 from dreamer_h.world.heads import Head
 from dreamer_h.world.upper.hierarchy import Hierarchy
-from dreamer_h.world.upper.outcome import Outcome
 
 stop = jax.lax.stop_gradient
 
@@ -59,36 +54,6 @@ class HierarchyStatistics(eqx.Module):
             Statistics(ReturnScale.init(), held),
             Statistics(ReturnScale.init(), own),
             RunningQuantile.init(PRECISE),
-        )
-
-
-class Replayed(eqx.Module):
-    """The N segments of each of B replayed windows, side by side (B N, ...)."""
-
-    post: Post  # where they begin
-    reached: Float[Array, "M V"]  # the likeliest anchor where they ended
-    did: Float[Array, "M K C"]  # the choice that the actions come to
-    real: Bool[Array, " M"]  # began before the end
-    known: Bool[Array, " M"]  # and were seen to theirs
-
-    @classmethod
-    def of(cls, world: Hierarchy, batch: Sequence, seen: Stack) -> "Replayed":
-        """`seen` are the posteriors (B, T+1, ...) of the windows."""
-        jump, stride = world.jumps[0], world.strides[0]
-        # what level 1 stands on where a segment begins is known one step later
-        standing = jax.tree.map(lambda leaf: merged(leaf[:, 1::stride]), seen.above[0])
-        chunk = jax.vmap(jump.chunk.code)(merged(seen.chunks[0][:, stride::stride]))
-        real = (batch.mask & ~batch.is_terminal)[:, :-1:stride].reshape(-1)
-        return stop(
-            cls(
-                post=Post.seen(
-                    jax.tree.map(lambda leaf: merged(leaf[:, :-1:stride]), seen.ground), standing
-                ),
-                reached=merged(anchors_of(seen)[:, stride::stride]),
-                did=choice_of(fsq.index(jump.macro.encode(chunk, standing.obs))),
-                real=real,
-                known=real & batch.mask[:, stride::stride].reshape(-1),
-            )
         )
 
 
@@ -136,7 +101,7 @@ def hierarchical_losses(
     if paths is not None:  # few of them begin here
         promised = stop(manager.value(replayed.post.standing.features).mean)
     losses["replay_value"] = attitude.of_task(
-        _replay_value(dream, manager, slow_manager, replayed, batch, promised, attitude, config)
+        replay_value(dream, manager, slow_manager, replayed, batch, promised, attitude, config)
     )
 
     reached, known = replayed.reached[begun.chosen], replayed.known[begun.chosen] & begun.anew
@@ -271,41 +236,6 @@ def _reliability(
     wrong["brier_real"] = of_real(jnp.square(told.mean - attained)).sum() / some
     often["attained_real"] = of_real(attained).sum() / some
     return jnp.concatenate([loss, of_real(told.loss(attained))]), wrong, often
-
-
-def _replay_value(
-    dream: Hierarchy,
-    manager: Manager,
-    slow_critic: Head,
-    replayed: Replayed,
-    batch: Sequence,
-    promised: Float[Array, " M"],
-    attitude: Attitude,
-    config: BehaviourConfig,
-) -> Float[Array, "B N"]:
-    """The manager's critic held to what replayed segments paid; the returns `promised` from where
-    segments begin stand for the values beyond."""
-    bootstrap, stride = promised.reshape(len(batch.mask), -1), dream.strides[0]
-    begins = np.arange(bootstrap.shape[1]) * stride
-    full = jnp.full(bootstrap.shape[1], stride)
-    outcome = jax.vmap(lambda one: Outcome.of(one, begins, full, stride, config.horizon))(batch)
-    paid = outcome.reward
-    if attitude.pessimism:
-        jump, standing = dream.jumps[0], replayed.post.standing
-        told = jump.information_of(standing, decided(jump, standing, replayed.did))
-        paid = attitude.worth(paid, stop(told).reshape(paid.shape))
-    # the last segment of a window has nothing to bootstrap from
-    following = jnp.concatenate([bootstrap[:, 1:], jnp.zeros_like(bootstrap[:, :1])], axis=1)
-    usable = outcome.way.at[:, -1].set(outcome.way[:, -1] & outcome.ended[:, -1])
-    goes_on = jnp.concatenate([usable[:, 1:], jnp.zeros_like(usable[:, :1])], axis=1)
-    turned = lambda leaf: jnp.moveaxis(leaf, 1, 0)
-    returns = lambda_return(
-        turned(paid), turned(outcome.continue_), turned(following),
-        turned(config.lambda_ * goes_on),
-    )  # fmt: skip
-    features = replayed.post.standing.features.reshape(*bootstrap.shape, -1)
-    loss = value_loss(manager.value(features), slow_critic, features, turned(returns), config)
-    return jnp.where(usable, loss, 0.0)
 
 
 def _perplexity(choice: Float[Array, "N B M C"]) -> Float[Array, ""]:

@@ -15,15 +15,12 @@ import tiny
 from dreamer_h.behaviour.attitude import INDIFFERENT
 from dreamer_h.behaviour.goals import practised, waypoints_of
 from dreamer_h.behaviour.hierarchical import ManagerWorker
-from dreamer_h.behaviour.hierarchical_losses import (
-    HierarchyStatistics,
-    Replayed,
-    hierarchical_losses,
-)
+from dreamer_h.behaviour.hierarchical_losses import HierarchyStatistics, hierarchical_losses
 from dreamer_h.behaviour.inside import followed
 from dreamer_h.behaviour.lesson import Lesson
 from dreamer_h.behaviour.manager import choice_of, macro_of, misjudged, plan, proposed
 from dreamer_h.behaviour.paths import Paths
+from dreamer_h.behaviour.replayed import Replayed
 from dreamer_h.behaviour.subgoal import aimed, distance, spread_of, subgoal
 from dreamer_h.behaviour.worker import Post, Segment, attempt
 from dreamer_h.config import Config, JumpConfig, ReplayConfig

@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dreamer_h.behaviour.hierarchical import ManagerWorker
-from dreamer_h.behaviour.hierarchical_losses import PRECISE, Replayed
+from dreamer_h.behaviour.hierarchical_losses import PRECISE
 from dreamer_h.behaviour.manager import misjudged
+from dreamer_h.behaviour.replayed import Replayed
 from dreamer_h.behaviour.subgoal import distance, spread_of
 from dreamer_h.behaviour.worker import Segment, attempt
 from dreamer_h.train.evaluation.evaluate import Episode
