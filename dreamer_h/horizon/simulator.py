@@ -44,3 +44,12 @@ class Simulator(Protocol):
     ) -> tuple[Any, np.ndarray, np.ndarray]:
         """One step under (W, A): the state, an observation (W, O) and a reward (W,) of it."""
         ...
+
+
+@runtime_checkable
+class Doubting(Protocol):
+    """What a simulator may offer besides: to say what it does not know."""
+
+    def doubt(self, state: Any, action: np.ndarray) -> np.ndarray:
+        """(W,) nats that seeing where (W, A) leads would tell of the simulator; not negative."""
+        ...

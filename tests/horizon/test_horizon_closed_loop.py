@@ -84,6 +84,22 @@ def test_diverged_windows_are_frozen_and_counted(bench):
     assert np.isfinite(found["nrmse_median"][8]["value"])  # of four windows, two are left
 
 
+class Unsure(Still):
+    """The same, and it doubts each step by a nat."""
+
+    def doubt(self, state, action):
+        return np.ones(len(action))
+
+
+def test_doubt_is_gathered_until_a_window_diverges(bench):
+    windows = bench.far
+    of = lambda simulator: closed_loop(
+        simulator, Zero, Broken(), windows, bench.scale, bench.horizons
+    )["windows"]["doubt"]
+    assert of(Unsure()) == [4.0] + [windows.horizon] * (len(windows) - 1)
+    assert not any(of(Still()))
+
+
 def test_a_simulator_without_rewards_is_refused(bench):
     silent = Still()
     silent.paid = None

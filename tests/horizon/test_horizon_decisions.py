@@ -62,6 +62,15 @@ def test_few_policies_say_less_than_many_windows_do(rng):
     assert one["value"] == pytest.approx(0.9) and one["lo"] < 0.8
 
 
+def test_doubt_tells_which_promises_are_wrong(rng):
+    paid = returns(range(6), rng)
+    wrong = np.array([0.0, 5.0, 1.0, 4.0, 2.0, 3.0])[:, None]
+    found = decisions(paid + wrong, paid, EPISODES, doubt=returns(10 * wrong[:, 0], rng))
+    assert found["error_told"]["value"] == pytest.approx(1.0)
+    for silent in (None, np.zeros_like(paid)):
+        assert "error_told" not in decisions(paid + wrong, paid, EPISODES, silent)
+
+
 def test_two_policies_are_no_ranking(rng):
     with pytest.raises(ValueError, match="2 policies cannot be ranked"):
         decisions(returns([0, 1], rng), returns([0, 1], rng), EPISODES)

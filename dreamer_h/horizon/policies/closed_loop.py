@@ -15,15 +15,16 @@ from dm_control.rl.control import PhysicsError
 from dreamer_h.horizon.recorded.scale import Scale
 from dreamer_h.horizon.recorded.windows import Windows
 from dreamer_h.horizon.scoring.metrics import errors
-from dreamer_h.horizon.simulator import Context, Forecast, Simulator
+from dreamer_h.horizon.simulator import Context, Doubting, Forecast, Simulator
 from dreamer_h.horizon.statistics import STATISTICS, interval, mean, resamples
 from dreamer_h.types import Physics, Policy
 
 
 def imagined_episodes(
     simulator: Simulator, make_policy: Callable[[], Policy], windows: Windows, *, seed: int
-) -> tuple[Forecast, np.ndarray]:
-    """The policy's way from every window's start, and its actions (W, H, A).
+) -> tuple[Forecast, np.ndarray, np.ndarray]:
+    """The policy's way from every window's start, its actions (W, H, A), and how much the
+    simulator doubts each step (W, H), in nats; 0 where it says nothing of that.
 
     Every window has a policy of its own, which begins there with an empty memory. A window that
     diverges, by an observation, a reward or an action that is not finite, stays so: from there on
@@ -34,7 +35,7 @@ def imagined_episodes(
     for number, policy in enumerate(policies):
         policy.begin(seed + number)
     state = simulator.start(Context(windows.context_obs, windows.context_action), seed=seed)
-    now, taken, seen, paid = windows.context_obs[:, -1], [], [], []
+    now, taken, seen, paid, told = windows.context_obs[:, -1], [], [], [], []
     alive = np.isfinite(now).all(axis=1)
     for t in range(windows.horizon):
         action = np.zeros_like(windows.action[:, 0])
@@ -42,6 +43,7 @@ def imagined_episodes(
             action[w] = policies[w].act(now[w])
         alive = alive & np.isfinite(action).all(axis=1)
         action[~alive] = 0.0
+        doubt = simulator.doubt(state, action) if isinstance(simulator, Doubting) else 0.0
         state, obs, reward = simulator.step(state, action, seed=seed + 1 + t)
         if reward is None:
             raise ValueError(
@@ -53,8 +55,9 @@ def imagined_episodes(
         taken.append(action)
         seen.append(np.where(alive[:, None], obs, np.nan))
         paid.append(np.where(alive, reward, np.nan))
+        told.append(np.where(alive, doubt, 0.0))
     forecast = Forecast(np.stack(seen, axis=1)[None], np.stack(paid, axis=1)[None])
-    return forecast, np.stack(taken, axis=1)
+    return forecast, np.stack(taken, axis=1), np.stack(told, axis=1)
 
 
 def repeated(physics: Physics, windows: Windows, action: np.ndarray, steps: np.ndarray) -> Windows:
@@ -109,10 +112,11 @@ def closed_loop(
 
     return_imagined is what the simulator promises, return_repeated what the same actions are paid
     in reality, return_real what the policy is paid where it sees reality; gap is the first minus
-    the last. A window in which the simulator or the physics diverges counts as infinitely wrong
-    from there on, and its rewards are summed up to there; "diverged" is how many windows did.
+    the last; doubt is what the simulator gathers on the way, in nats. A window in which the
+    simulator or the physics diverges counts as infinitely wrong from there on, and its rewards are
+    summed up to there; "diverged" is how many windows did.
     """
-    forecast, action = imagined_episodes(simulator, make_policy, windows, seed=seed)
+    forecast, action, doubt = imagined_episodes(simulator, make_policy, windows, seed=seed)
     assert forecast.reward is not None
     truth = repeated(physics, windows, action, np.isfinite(forecast.reward[0]).sum(axis=1))
     ended = ~np.isfinite(truth.future_reward)  # (W, H)
@@ -125,6 +129,7 @@ def closed_loop(
         "return_real": np.nansum(real_episodes(make_policy, physics, windows, seed=seed), axis=1),
     }
     sums["gap"] = sums["return_imagined"] - sums["return_real"]
+    sums["doubt"] = doubt.sum(axis=1)
     return {
         "diverged": int(ended.any(axis=1).sum()),
         "nrmse_median": {

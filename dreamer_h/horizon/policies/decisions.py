@@ -27,14 +27,16 @@ def judge(
     }
     if len(found) < LEAST:
         return {"closed_loop": found}
-    promised, paid = (
+    promised, paid, doubt = (
         np.array([one["windows"][name] for one in found.values()])
-        for name in ("return_imagined", "return_real")
+        for name in ("return_imagined", "return_real", "doubt")
     )
-    return {"closed_loop": found, "decisions": decisions(promised, paid, bench.far.episode)}
+    return {"closed_loop": found, "decisions": decisions(promised, paid, bench.far.episode, doubt)}
 
 
-def decisions(promised: np.ndarray, paid: np.ndarray, episode: np.ndarray) -> dict[str, Any]:
+def decisions(
+    promised: np.ndarray, paid: np.ndarray, episode: np.ndarray, doubt: np.ndarray | None = None
+) -> dict[str, Any]:
     """Of P policies in W windows, their returns imagined and real (P, W); `episode` (W,).
 
     rank_correlation  Spearman's, of the policies' mean returns
@@ -42,6 +44,8 @@ def decisions(promised: np.ndarray, paid: np.ndarray, episode: np.ndarray) -> di
                       holds for the best (regret@1); the mean of equally good ones
     regret_share      the same as a share of what lies between the best and the worst
     error             mean absolute error of a policy's mean return
+    error_told        Spearman's of these errors with the `doubt` (P, W) that the simulator has of
+                      each policy's paths, where it has any
 
     Each with an interval: a bootstrap over episodes and over policies. Raises ValueError for fewer
     than LEAST policies.
@@ -56,13 +60,16 @@ def decisions(promised: np.ndarray, paid: np.ndarray, episode: np.ndarray) -> di
     best, worst = truth.max(axis=0), truth.min(axis=0)
     chosen = guess == guess.max(axis=0)
     regret = best - (truth * chosen).sum(axis=0) / chosen.sum(axis=0)
-    pairs = zip(guess.T, truth.T, strict=True)
+    ranked = lambda left, right: np.array([spearman(*p) for p in zip(left.T, right.T, strict=True)])
+    error = np.abs(guess - truth)
     found = {
-        "rank_correlation": np.array([spearman(*pair) for pair in pairs]),
+        "rank_correlation": ranked(guess, truth),
         "regret": regret,
         "regret_share": regret / np.maximum(best - worst, 1e-12),
-        "error": np.abs(guess - truth).mean(axis=0),
+        "error": error.mean(axis=0),
     }
+    if doubt is not None and doubt.any():
+        found["error_told"] = ranked(error, of(doubt))
     return {name: interval(values) for name, values in found.items()}
 
 

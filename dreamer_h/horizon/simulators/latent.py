@@ -43,6 +43,10 @@ class LatentSimulator:
         state, obs, reward = _step(self.world, state, action, seed)
         return state, np.asarray(obs), np.asarray(reward)
 
+    def doubt(self, state: Latent | Stack, action: np.ndarray) -> np.ndarray:
+        """Of level 0; 0 without an ensemble."""
+        return np.asarray(_doubt(self.world, state.features, action))
+
 
 def keys_of(seed, samples: int, windows: int):
     """(S, W) keys: that of a window does not depend on how many there are."""
@@ -90,3 +94,8 @@ def _step(world, latent, action, seed):
         return latent, prediction.obs.mean, prediction.reward.mean
 
     return jax.vmap(one)(latent, jnp.asarray(action), keys_of(seed, 1, len(action))[0])
+
+
+@jax.jit
+def _doubt(world, features, action):
+    return world.information_of(features, jnp.asarray(action))
