@@ -1,10 +1,18 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dreamer_h.train.evaluation.curves import Point, common_steps, over_seeds, read_reference
-from scripts import plot_returns
+from dreamer_h.train.evaluation.curves import (
+    Point,
+    common_steps,
+    of_variants,
+    over_seeds,
+    read_reference,
+)
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
 TASKS = ("cartpole-swingup", "walker-walk")
 
@@ -30,12 +38,12 @@ def row(what, task, seed, x, value, lo=None, hi=None, variant="flat"):
 
 
 @pytest.fixture
-def plotted(tmp_path):
+def plotted(cli, tmp_path):
     """A function that draws rows and returns the table."""
 
     def plot(rows):
         (tmp_path / "summary.json").write_text(json.dumps(rows))
-        assert plot_returns.main([str(tmp_path)]) == 0
+        assert cli("plot_returns.py", tmp_path) == 0
         assert 5_000 < (tmp_path / "returns.png").stat().st_size < 200_000
         return (tmp_path / "table.md").read_text()
 
@@ -66,7 +74,7 @@ def test_the_table_holds_our_numbers_beside_the_published_ones(plotted):
 
 
 def test_reference_returns_at_100k_are_the_published_ones():
-    reference = read_reference(plot_returns.REFERENCE)
+    reference = read_reference(REFERENCE)
     at = lambda task, name: {p.env_steps: p.value for p in reference[task][name]}[100_000]
     found = [[round(at(task, name)) for name in ("dreamerv3_window", "tdmpc2")] for task in TASKS]
     assert found == [[513, 839], [518, 962]]
@@ -102,12 +110,13 @@ def test_what_levels_promise_is_drawn_where_there_is_a_manager(tmp_path, plotted
     assert 5_000 < (tmp_path / "gap.png").stat().st_size < 200_000
 
 
-def test_a_figure_may_be_of_some_variants():
-    runs = {"walker-walk": {"a": "A", "b": "B"}, "cheetah-run": {"b": "C"}}
-    assert plot_returns.drawn(runs, None) == runs
-    assert plot_returns.drawn(runs, ["a"]) == {"walker-walk": {"a": "A"}}
+def test_runs_may_be_of_some_variants():
+    found = {"return_mode": {0: {0: Point(1.0, None, None)}}}
+    runs = {"walker-walk": {"a": found, "b": found}, "cheetah-run": {"b": found}}
+    assert of_variants(runs, None) == runs
+    assert of_variants(runs, ["a"]) == {"walker-walk": {"a": found}}
     with pytest.raises(ValueError, match="no variant c; there are a, b"):
-        plot_returns.drawn(runs, ["a", "c"])
+        of_variants(runs, ["a", "c"])
 
 
 def test_one_evaluation_of_one_task_is_enough(plotted):
@@ -126,7 +135,6 @@ def test_a_single_seed_has_the_interval_of_its_episodes():
     assert mean == 2.0 and 1.0 <= low < 2.0 < high <= 3.0
 
 
-def test_a_folder_without_returns_is_explained(tmp_path):
+def test_a_folder_without_returns_is_explained(cli, tmp_path):
     (tmp_path / "summary.json").write_text(json.dumps([row("crps", "walker-walk", 0, 8, 0.5)]))
-    with pytest.raises(ValueError, match="has no returns; run scripts/table.py first"):
-        plot_returns.main([str(tmp_path)])
+    assert "has no returns; run scripts/table.py first" in cli("plot_returns.py", tmp_path)

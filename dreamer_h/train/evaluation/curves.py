@@ -87,3 +87,18 @@ def over_seeds(points: list[Point]) -> tuple[float, float, float]:
 def common_steps(seeds: dict[int, dict[int, Point]]) -> list[int]:
     """Env steps at which every seed was evaluated: elsewhere a mean would jump with its seeds."""
     return sorted(set.intersection(*(set(points) for points in seeds.values())))
+
+
+def of_variants(
+    runs: dict[str, dict[str, Runs]], variants: list[str] | None
+) -> dict[str, dict[str, Runs]]:
+    """Of these variants alone, if any are named. Raises ValueError for one that there is not."""
+    known = {variant for found in runs.values() for variant in found}
+    if unknown := sorted({*(variants or ())} - known):
+        raise ValueError(f"there is no variant {unknown[0]}; there are {', '.join(sorted(known))}")
+    wanted = set(variants or known)
+    some = {
+        task: {variant: one for variant, one in found.items() if variant in wanted}
+        for task, found in runs.items()
+    }
+    return {task: found for task, found in some.items() if found}

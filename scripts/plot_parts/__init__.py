@@ -1,0 +1,1 @@
+"""What `plot_returns.py` draws and writes."""
