@@ -116,7 +116,8 @@ def run_score(chosen: argparse.Namespace) -> None:
     write_json(chosen.out / f"{name}.rows.json", rows(found, chosen.seed))
     draw(chosen.out, {name: read_reports(chosen.out)[name]}, name)
     if policies and simulator:  # last: a fault in there loses nothing of the above
-        found |= judge(simulator, policies, make_physics(recording)(), bench)
+        tools = (simulator, make_physics(recording)(), bench)
+        found |= judge(lambda: tools, policies, bench.far.episode)
         save(chosen.out, found, scored, bench)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from dreamer_h.config import Config
 from dreamer_h.files import write_json, write_text
 from dreamer_h.horizon import models
 from dreamer_h.horizon.policies import figure as decision_figure
-from dreamer_h.horizon.policies.decisions import LEAST, decisions, judge
+from dreamer_h.horizon.policies.decisions import LEAST, Tools, decisions, judge
 from dreamer_h.horizon.recorded.recording import load_recording
 from dreamer_h.horizon.scoring.score import benchmark
 from dreamer_h.horizon.scoring.scored_files import finite
@@ -163,6 +164,7 @@ def add_rank(parser: argparse.ArgumentParser) -> None:
         "something",
     )  # fmt: skip
     parser.add_argument("--name", help="of the model in the results; default is its own")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="policies at a time")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
 
 
@@ -172,7 +174,7 @@ def run_rank(chosen: argparse.Namespace) -> None:
     if not recording.restartable:
         raise ValueError(f"{chosen.data} cannot be restarted: nothing says what policies are worth")
     check_unseen(Path(chosen.model), recording)
-    name, simulator, origin = found_simulator(chosen.model, bench, envs.short_name)
+    name, _, origin = found_simulator(chosen.model, bench, envs.short_name)
     name = chosen.name or name
     paths = [path for given in chosen.policies for path in snapshots_of(given)]
     policies, steps = {}, []
@@ -184,7 +186,11 @@ def run_rank(chosen: argparse.Namespace) -> None:
         raise ValueError("two policies have the same name; give each run a folder of its own name")
     if len(policies) < LEAST:
         raise ValueError(f"{len(policies)} policies are no ranking; give at least {LEAST}")
-    found = judge(simulator, policies, make_physics(recording)(), bench)
+    found = judge(
+        partial(playground, chosen.data, chosen.model), policies, bench.far.episode,
+        jobs=min(chosen.jobs, len(policies)),
+        progress=partial(tqdm, total=len(policies), unit="policy"),
+    )  # fmt: skip
     found |= {"task": recording.task, "data": recording.hash, "origin": origin}
     found["policies"] = dict(zip(policies, steps, strict=True))
     paid = np.array([one["windows"]["return_real"] for one in found["closed_loop"].values()])
@@ -205,6 +211,14 @@ def run_rank(chosen: argparse.Namespace) -> None:
         for what, one in found[way].items():
             print(f"{way:10} {what:17} {one['value']:8.3f} [{one['lo']:.3f}, {one['hi']:.3f}]")
     print(chosen.out / f"{name}.rank.json")
+
+
+def playground(data: Path, model: str) -> Tools:
+    """Where policies are judged, made anew in each process."""
+    recording = load_recording(data)
+    bench = benchmark(recording, {})
+    _, simulator, _ = found_simulator(model, bench, envs.short_name)
+    return simulator, make_physics(recording)(), bench
 
 
 def snapshots_of(path: Path) -> list[Path]:

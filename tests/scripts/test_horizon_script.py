@@ -162,7 +162,8 @@ def test_a_trained_run_is_scored_and_recorded(cli, data, finished, tmp_path):
         gap = one["return_imagined"]["value"] - one["return_real"]["value"]
         assert one["gap"]["value"] == pytest.approx(gap)
     out = tmp_path / "ranked"
-    rank = ("horizon.py", "rank", "--data", folder, "--model", finished, "--out", out, "--policies")
+    rank = ("horizon.py", "rank", "--data", folder, "--model", finished, "--out", out, "--jobs", 1)
+    rank = (*rank, "--policies")
     assert "1 policies are no ranking" in str(cli(*rank, checkpoints[0]))
     assert cli(*rank, finished, finished / "checkpoints" / "best.ckpt", "--name", "flat") == 0
     ranked = json.loads((out / "flat.rank.json").read_text())

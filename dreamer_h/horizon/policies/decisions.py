@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from dreamer_h.horizon.parallel import Progress, spread
 from dreamer_h.horizon.policies.closed_loop import closed_loop
 from dreamer_h.horizon.scoring.score import Benchmark
 from dreamer_h.horizon.simulator import Simulator
@@ -12,26 +13,33 @@ from dreamer_h.horizon.statistics import Counts, interval, mean, resamples, spea
 from dreamer_h.types import Physics, Policy
 
 LEAST = 3  # policies that a rank correlation needs
+Tools = tuple[Simulator, Physics, Benchmark]
 
 
 def judge(
-    simulator: Simulator,
+    tools: Callable[[], Tools],
     policies: dict[str, Callable[[], Policy]],
-    physics: Physics,
-    bench: Benchmark,
+    episode: np.ndarray,
+    *,
+    jobs: int = 1,
+    progress: Progress = iter,
 ) -> dict[str, Any]:
-    """Each policy from the far windows on ("closed_loop"), and their ranking ("decisions")."""
-    found = {
-        name: closed_loop(simulator, make, physics, bench.far, bench.scale, bench.horizons)
-        for name, make in policies.items()
-    }
+    """Each policy from the far windows on, which are of these episodes ("closed_loop"), and their
+    ranking ("decisions"). In `jobs` processes, each with tools of its own (`parallel.spread`)."""
+    each = spread(tools, _loop, list(policies.values()), jobs, progress)
+    found = dict(zip(policies, each, strict=True))
     if len(found) < LEAST:
         return {"closed_loop": found}
     promised, paid, doubt = (
         np.array([one["windows"][name] for one in found.values()])
         for name in ("return_imagined", "return_real", "doubt")
     )
-    return {"closed_loop": found, "decisions": decisions(promised, paid, bench.far.episode, doubt)}
+    return {"closed_loop": found, "decisions": decisions(promised, paid, episode, doubt)}
+
+
+def _loop(tools: Tools, make_policy: Callable[[], Policy]) -> dict[str, Any]:
+    simulator, physics, bench = tools
+    return closed_loop(simulator, make_policy, physics, bench.far, bench.scale, bench.horizons)
 
 
 def decisions(
