@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import envs
-from dreamer_h.train.checkpoints.load import load_agent
+from dreamer_h.train.checkpoints.load import load_agent, remembered
 from dreamer_h.train.evaluation.attainment import attainment
 from dreamer_h.train.evaluation.evaluate import play_held_out, rows, table
 from dreamer_h.train.evaluation.gap import promised_and_paid
@@ -49,7 +49,8 @@ def main(arguments: list[str]) -> int:
         print(table(episodes))
         returns = promised_and_paid(agent, episodes, config.behaviour.horizon)
         env = make_env()
-        attained = attainment(agent, env, episodes, config.behaviour.attained)
+        replayed = [one.obs for one in remembered(chosen.run)] if config.levels > 1 else []
+        attained = attainment(agent, env, episodes, config.behaviour.attained, replayed)
         env.close()
         promised = {f"return/{name}": values.mean() for name, values in returns.items()}
         for name, value in {**promised, **attained}.items():

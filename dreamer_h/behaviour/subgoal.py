@@ -1,7 +1,10 @@
 """Subgoals: anchors that a level above predicts, and that the level below is asked to reach."""
 
+from collections.abc import Iterable
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dreamer_h.types import Latent
@@ -22,7 +25,21 @@ def spread_of(
     entry, where all of them have some. Those that are not `real` are padding."""
     if obs is None:
         return None
-    variance = jnp.var(obs, axis=0, where=None if real is None else real[:, None])
+    return _unit(jnp.var(obs, axis=0, where=None if real is None else real[:, None]))
+
+
+def spread_over(episodes: Iterable[np.ndarray]) -> Float[Array, " O"]:
+    """The same unit, of all observations (T, O) of several episodes, in physical units."""
+    count, first, second = 0, 0.0, 0.0
+    for obs in episodes:
+        seen = np.sign(obs) * np.log1p(np.abs(obs.astype(np.float64)))  # as latents carry it
+        count, first = count + len(seen), first + seen.sum(axis=0)
+        second = second + np.square(seen).sum(axis=0)
+    mean = first / count
+    return _unit(jnp.asarray(second / count - np.square(mean), jnp.float32))
+
+
+def _unit(variance: Float[Array, " O"]) -> Float[Array, " O"]:
     return jnp.sqrt(variance + 0.01 * variance.mean() + 1e-8)
 
 

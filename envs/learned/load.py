@@ -8,15 +8,12 @@ from typing import Any, get_args
 from weakref import WeakValueDictionary
 
 import gymnasium as gym
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 import envs
-from dreamer_h.behaviour.subgoal import spread_of
+from dreamer_h.behaviour.subgoal import spread_over
 from dreamer_h.horizon.models import check_agrees
 from dreamer_h.horizon.recorded.recording import load_recording
-from dreamer_h.nn.distributions import symlog
 from dreamer_h.nn.fsq import LEVELS
 from dreamer_h.replay.episode import Episode
 from dreamer_h.simulated import calibration
@@ -109,7 +106,7 @@ def _read(
     simulated = kind(
         world=world,
         starts=starts_of(world, episodes, starts, STARTS, manifest["action"], seed=config.seed),
-        spread=_spread(episodes) if len(shape) == 1 else None,
+        spread=spread_over(one.obs for one in episodes) if len(shape) == 1 else None,
         calibration=None if level else measured,
         ends=any(episode.is_terminal[-1] for episode in episodes),
         discount=1.0 - 1.0 / config.behaviour.horizon,
@@ -174,8 +171,3 @@ def _times(task: str, action_repeat: int) -> tuple[int | None, float]:
         return real.get_wrapper_attr("episode_limit"), float(real.get_wrapper_attr("dt"))
     finally:
         real.close()
-
-
-def _spread(episodes: list[Episode]) -> jax.Array | None:
-    """The unit of each entry, as latents carry it."""
-    return spread_of(symlog(jnp.asarray(np.concatenate([one.obs for one in episodes]))))

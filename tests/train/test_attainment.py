@@ -9,7 +9,9 @@ import pytest
 import tiny
 import toy
 
+from dreamer_h.behaviour.subgoal import spread_of, spread_over
 from dreamer_h.config import Config, JumpConfig, ReplayConfig
+from dreamer_h.nn.distributions import symlog
 from dreamer_h.train.evaluation import oracle
 from dreamer_h.train.evaluation.attainment import _tried, attainment, brier, calibration_error
 from dreamer_h.train.evaluation.evaluate import Episode, play
@@ -80,14 +82,32 @@ def played(agent: Agent, env, length: int) -> Episode:
 def test_the_real_task_is_put_back_to_where_segments_began(player, monkeypatch):
     env = toy.Toy(length=7)
     episode = played(player, env, 7)
-    free = oracle.really_tried(player, env, episode, key=jr.key(0))
+    free = oracle.really_tried(player, env, episode, jnp.ones(5), key=jr.key(0))
     assert free.shape == (3,) and np.all(free > 1e-2)  # the worker's own way
     again = itertools.cycle([episode.action[0:6:K], episode.action[1:6:K]])
     monkeypatch.setattr(oracle, "_acted", lambda *_, key: next(again))
-    exact = oracle.really_tried(player, env, episode, key=jr.key(0))
+    exact = oracle.really_tried(player, env, episode, jnp.ones(5), key=jr.key(0))
     np.testing.assert_allclose(exact, 0.0, atol=2e-4)  # by the actions that once led there
     found = attainment(player, env, [episode], 1e9)
     assert found["attained/oracle_real"] == 1.0
+
+
+def test_distances_are_in_units_of_what_was_replayed(player):
+    env, rng = toy.Toy(length=7), np.random.default_rng(0)
+    episode = played(player, env, 7)
+    near = {"real", "simulated", "oracle_simulated", "oracle_real"}
+    of = lambda *replayed: attainment(player, env, [episode], 0.3, replayed)
+    wide, narrow = (scale * rng.normal(size=(50, 5)).astype(np.float32) for scale in (1e6, 1e-3))
+    assert of(wide)["attained/within"] == 0.3  # level 1 is within that, too
+    assert all(of(wide)[f"attained/{name}"] == 1.0 for name in near)
+    assert of(narrow)["attained/within"] > 10 * of()["attained/within"]
+
+
+def test_the_unit_of_many_episodes_is_that_of_all_they_saw():
+    rng = np.random.default_rng(0)
+    seen = [(1 + i) * rng.normal(size=(5 + i, 3)).astype(np.float32) for i in range(4)]
+    whole = spread_of(symlog(jnp.asarray(np.concatenate(seen))))
+    np.testing.assert_allclose(spread_over(iter(seen)), whole, rtol=1e-5)
 
 
 def test_a_task_that_cannot_be_put_back_is_not(player):
@@ -102,7 +122,7 @@ def test_segments_in_which_the_task_fails_are_left_out(player):
     env = toy.Toy(length=7)
     episode = played(player, env, 7)
     env.breaks = lambda _, step: "raises" if step == 4 else None
-    assert oracle.really_tried(player, env, episode, key=jr.key(0)).shape == (2,)
+    assert oracle.really_tried(player, env, episode, jnp.ones(5), key=jr.key(0)).shape == (2,)
     env.breaks = lambda *_: "raises"
     found = attainment(player, env, [episode], 0.3)
     assert "attained/real" in found and "attained/oracle_real" not in found

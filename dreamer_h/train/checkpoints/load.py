@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from dreamer_h.config import Config
 from dreamer_h.fields import from_flat
 from dreamer_h.replay import storage
+from dreamer_h.replay.episode import Episode
 from dreamer_h.replay.ring import Ring
 from dreamer_h.train.checkpoints import archive
 from dreamer_h.train.checkpoints.archive import CheckpointCorrupt, load, read_manifest
@@ -88,6 +89,15 @@ def load_replay(run: Path) -> tuple[Path, Ring]:
         if name.startswith("replay/")
     }
     return below, storage.load(run / "replay", read_manifest(below)["replay"], part)
+
+
+def remembered(run: Path) -> list[Episode]:
+    """Finished episodes of a run's replay; none, with a warning, where it is lost or damaged."""
+    try:
+        return list(load_replay(run)[1].finished())
+    except (OSError, ValueError, CheckpointCorrupt, storage.ReplayCorrupt) as error:
+        warnings.warn(f"nothing tells what {run} learned from: {error}", stacklevel=2)
+        return []
 
 
 def newest(path: Path) -> Path:

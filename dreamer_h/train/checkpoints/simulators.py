@@ -1,6 +1,5 @@
 """A simulator by its name, for whoever holds it against a recording."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +14,8 @@ from dreamer_h.horizon.simulator import Simulator
 from dreamer_h.horizon.simulators.damped import Damped
 from dreamer_h.horizon.simulators.latent import LatentSimulator
 from dreamer_h.horizon.simulators.pooled import Pooled
-from dreamer_h.replay import storage
 from dreamer_h.replay.episode import Episode
-from dreamer_h.train.checkpoints.archive import CheckpointCorrupt
-from dreamer_h.train.checkpoints.load import described_run, load_agent, load_config, load_replay
+from dreamer_h.train.checkpoints.load import described_run, load_agent, load_config, remembered
 from dreamer_h.train.state import Agent
 
 
@@ -81,12 +78,7 @@ def check_unseen(folder: Path, recording: Recording) -> None:
     far as it remembers; warns where its replay is not there, or damaged."""
     if not (folder / "config.json").exists():
         return
-    try:
-        episodes = list(load_replay(folder)[1].finished())
-    except (OSError, ValueError, CheckpointCorrupt, storage.ReplayCorrupt) as error:
-        warnings.warn(f"nothing tells what {folder} learned from: {error}", stacklevel=2)
-        return
-    known = {_content(episode) for episode in episodes}
+    known = {_content(episode) for episode in remembered(folder)}
     held = [*recording.numbers("calibration"), *recording.numbers("test")]
     seen = [number for number in held if _content(recording.episode(number)) in known]
     if seen:

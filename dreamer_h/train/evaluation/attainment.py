@@ -5,6 +5,7 @@ simulator from the same states; and oracle goals, where the episode really went,
 What fails with oracle goals is the worker; what fails only with the manager's are the goals.
 """
 
+from collections.abc import Iterable
 from typing import cast
 
 import gymnasium as gym
@@ -18,7 +19,7 @@ from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.behaviour.hierarchical_losses import PRECISE
 from dreamer_h.behaviour.manager import misjudged
 from dreamer_h.behaviour.replayed import Replayed
-from dreamer_h.behaviour.subgoal import distance, spread_of
+from dreamer_h.behaviour.subgoal import distance, spread_over
 from dreamer_h.behaviour.worker import Segment, attempt
 from dreamer_h.train.evaluation.evaluate import Episode
 from dreamer_h.train.evaluation.oracle import really_tried
@@ -31,18 +32,26 @@ PUT_BACK = 2  # episodes whose moments the real environment is put back to
 
 
 def attainment(
-    agent: Agent, env: gym.Env, episodes: list[Episode], attained: float
+    agent: Agent,
+    env: gym.Env,
+    episodes: list[Episode],
+    attained: float,
+    replayed: Iterable[np.ndarray] = (),
 ) -> dict[str, float]:
     """Shares of segments whose subgoal was reached, and how well that was foretold.
 
     `attained` is the least distance that counts as reached, as `behaviour.attained`; `within` which
-    it is, is told. `env` is of the episodes' task, and left anywhere. Empty without a manager, or
-    without a whole segment of a sampled episode; without `oracle_real` where the task cannot be put
-    back.
+    it is, is told. Both are in units of what observations of the run's episodes (T, O) spread by,
+    as while it learns: those `replayed`, or, of none, those that are judged. `env` is of the
+    episodes' task, and left anywhere. Empty without a manager, or without a whole segment of a
+    sampled episode; without `oracle_real` where the task cannot be put back.
     """
     behaviour = agent.behaviour
     if not isinstance(behaviour, ManagerWorker):
         return {}
+    spread = None
+    if cast(Hierarchy, agent.world).base.carried and episodes:
+        spread = spread_over(list(replayed) or [episode.obs for episode in episodes])
     found: dict[str, list[np.ndarray]] = {}
     for number, episode in enumerate(e for e in episodes if e.sampled and e.intent is not None):
         steps = len(episode.action) // behaviour.stride * behaviour.stride
@@ -55,10 +64,10 @@ def attainment(
         sequence = episode.beginning(steps, padded * behaviour.stride)
         goals = np.pad(goals, [(0, padded - count), (0, 0)])
         tried_key, real_key = jr.split(jr.key(number))
-        for name, values in _tried(agent, sequence, goals, key=tried_key).items():
+        for name, values in _tried(agent, sequence, goals, spread, key=tried_key).items():
             found.setdefault(name, []).append(np.asarray(values)[:count])
         if episode.moments and number < PUT_BACK:
-            tried = really_tried(agent, env, episode, key=real_key)
+            tried = really_tried(agent, env, episode, spread, key=real_key)
             if len(tried):
                 found.setdefault("oracle_real", []).append(tried)
     if not found:
@@ -78,7 +87,12 @@ def attainment(
 
 @jax.jit
 def _tried(
-    agent: Agent, sequence: Sequence, goals: Float[Array, "N V"], *, key: Array
+    agent: Agent,
+    sequence: Sequence,
+    goals: Float[Array, "N V"],
+    spread: Float[Array, " O"] | None,
+    *,
+    key: Array,
 ) -> dict[str, Float[Array, " N"]]:
     """Distances at the ends of an episode's segments, and the probability foretold to each."""
     world, behaviour = agent.world, agent.behaviour
@@ -86,7 +100,6 @@ def _tried(
     manager, worker, stride = behaviour.manager, behaviour.worker, behaviour.stride
     start_key, own_key, oracle_key, known_key = jr.split(key, 4)
     seen = world.start(sequence, key=start_key)
-    spread = None if seen.ground.obs is None else spread_of(seen.ground.obs, sequence.mask)
     end = jax.tree.map(lambda leaf: leaf[stride::stride], seen.ground)
     of_one = jax.tree.map(lambda leaf: leaf[None], (sequence, seen))
     segments = Replayed.of(world, *of_one)

@@ -59,7 +59,10 @@ class Evaluator:
         scalars = {f"eval/{row['what']}": row["value"] for row in found}
         returns = promised_and_paid(agent, episodes, config.behaviour.horizon)
         promised = {f"return_{name}": interval(values) for name, values in returns.items()}
-        attained = attainment(agent, self.envs[0], episodes, config.behaviour.attained)
+        attained = attainment(
+            agent, self.envs[0], episodes, config.behaviour.attained,
+            (episode.obs for episode in ring.finished()),
+        )  # fmt: skip
         scalars |= {f"eval/{name}": value for name, (value, _, _) in promised.items()}
         scalars |= {f"eval/{name}": value for name, value in attained.items()}
         if found:

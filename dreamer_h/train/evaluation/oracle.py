@@ -13,15 +13,23 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from dreamer_h.behaviour.hierarchical import anchors_of
-from dreamer_h.behaviour.subgoal import distance, spread_of
+from dreamer_h.behaviour.subgoal import distance
 from dreamer_h.guard import EnvironmentFault, checked_reset, checked_step
 from dreamer_h.train.evaluation.evaluate import Episode
 from dreamer_h.train.state import Agent
 from dreamer_h.types import Sequence, Stack
 
 
-def really_tried(agent: Agent, env: gym.Env, episode: Episode, *, key: Array) -> np.ndarray:
-    """Distances at the end, one for each whole segment of the episode, from where it went.
+def really_tried(
+    agent: Agent,
+    env: gym.Env,
+    episode: Episode,
+    spread: Float[Array, " O"] | None,
+    *,
+    key: Array,
+) -> np.ndarray:
+    """Distances at the end, one for each whole segment of the episode, from where it went, in units
+    of `spread`.
 
     The sampled worker begins where each segment of the episode began. `env` is one of the task that
     can be put back (`get_state`, `set_state`); it is left anywhere. Segments in which it fails are
@@ -50,7 +58,7 @@ def really_tried(agent: Agent, env: gym.Env, episode: Episode, *, key: Array) ->
                 continue
             moments[n] = bare.get_state()
         stacks = _seen(agent, stacks, action, obs, key=see_key)
-    return np.asarray(_away(agent, stacks, goals, episode.obs))[whole]
+    return np.asarray(distance(cast(Any, agent.world), stacks.ground, goals, spread))[whole]
 
 
 @jax.jit
@@ -79,10 +87,3 @@ def _seen(
 ) -> Stack:
     observe = lambda *inputs, key: cast(Any, agent.world).observe(*inputs, key=key)
     return jax.vmap(observe)(stacks, action, obs, key=jr.split(key, len(obs)))
-
-
-@jax.jit
-def _away(agent: Agent, stacks: Stack, goals: Float[Array, "N V"], obs: Shaped[Array, "..."]):
-    world: Any = agent.world
-    spread = None if stacks.ground.obs is None else spread_of(world.base.seen(obs))
-    return distance(world, stacks.ground, goals, spread)
