@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import tyro
-from tqdm import tqdm
 
 import envs
 from dreamer_h.config import Config
@@ -33,6 +32,7 @@ from dreamer_h.train.evaluation.video import write_video
 from dreamer_h.train.interrupt import Interrupt
 from dreamer_h.train.lock import LogdirBusy, logdir_lock
 from dreamer_h.train.loop import NotFinite, Trainer
+from dreamer_h.train.progress import progress
 from dreamer_h.train.runtime import run_script, use_compilation_cache
 
 
@@ -110,7 +110,7 @@ def run_addition(arguments: list[str]) -> int:
     level = config.levels - 1
     logdir = chosen.logdir or chosen.run.with_name(f"{chosen.run.name}-levels{config.levels}")
     make_env = partial(envs.make, config.task, **config.environment)
-    bar = tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}")
+    bar = progress(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}")
     with logdir_lock(logdir), bar:
         if (logdir / "config.json").exists():
             raise ValueError(f"{logdir} holds a run; choose another --logdir")

@@ -1,6 +1,5 @@
 """The training loop: collect, learn, evaluate, save; every decision is made by counts."""
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +11,6 @@ import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from dreamer_h.behaviour.paths import Paths
 from dreamer_h.config import Config
@@ -32,6 +30,7 @@ from dreamer_h.train.contract import check_episodes, episode_limit, spaces_of
 from dreamer_h.train.evaluation.evaluator import Evaluator
 from dreamer_h.train.interrupt import Interrupt
 from dreamer_h.train.logger import Counts, Logger
+from dreamer_h.train.progress import progress
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.train.state import init_state
 from dreamer_h.train.tally import Tally
@@ -105,11 +104,7 @@ class Trainer:
     def run(self, interrupt: Interrupt) -> bool:
         """Trains to the budget; True if it got there, False if it was interrupted (and saved)."""
         config = self.config
-        often = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log keeps every state of the bar
-        bar = tqdm(
-            total=config.steps, initial=self.env_step, unit="env step", smoothing=0.05,
-            mininterval=often,
-        )  # fmt: skip
+        bar = progress(total=config.steps, initial=self.env_step, unit="env step", smoothing=0.05)
         agent, age = self._acting_agent(), 0
         # None on a fresh start: what is due at step 0 is due
         before = self.env_step if self.restored else -1

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 import envs
 from dreamer_h.files import write_json, write_text
 from dreamer_h.horizon import transport
@@ -35,6 +33,7 @@ from dreamer_h.horizon.simulators.yardsticks import YARDSTICKS
 from dreamer_h.train.checkpoints.load import newest
 from dreamer_h.train.checkpoints.policy import Snapshots
 from dreamer_h.train.checkpoints.simulators import check_unseen, found_run, found_simulator
+from dreamer_h.train.progress import progress
 from dreamer_h.world.upper.hierarchy import Hierarchy
 from envs.physics import DmcPhysics
 from envs.quantities import quantities
@@ -77,7 +76,7 @@ def run_score(chosen: argparse.Namespace) -> None:
     recording = load_recording(chosen.data)
     bench = benchmark(recording, quantities(recording.task, recording.layout))
     if chosen.changed is not None:
-        bar = partial(tqdm, unit="window", desc="what would have happened")
+        bar = partial(progress, unit="window", desc="what would have happened")
         bench = counterfactual(bench, make_physics(recording)(), chosen.changed, progress=bar)
     if chosen.export:
         transport.export(chosen.export, questions(bench), recording.dt)
@@ -131,7 +130,7 @@ def floor_of(bench: Benchmark, jobs: int, changed: int | None) -> Floor | None:
     recording = bench.recording
     if not recording.restartable:
         return None
-    bar = partial(tqdm, total=len(bench.far), unit="window", desc="physics floor")
+    bar = partial(progress, total=len(bench.far), unit="window", desc="physics floor")
     make = make_physics(recording)
     name = "floor" if changed is None else f"floor_changed{changed}"
     return measured(make, recording, bench.far, bench.scale, jobs=jobs, name=name, progress=bar)

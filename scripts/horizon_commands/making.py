@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from tqdm import tqdm
 
 import envs
 from dreamer_h.horizon import models
@@ -22,6 +21,7 @@ from dreamer_h.presets import PRESETS, preset, with_levels, with_settings
 from dreamer_h.train.checkpoints.load import load_config, load_replay
 from dreamer_h.train.checkpoints.policy import Snapshots
 from dreamer_h.train.evaluation.evaluator import fields_of
+from dreamer_h.train.progress import progress
 
 
 def add_record(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +75,7 @@ def run_record(chosen: argparse.Namespace) -> None:
         task, chosen.behaviour, chosen.episodes, chosen.seed, chosen.tick,
         chosen.action_repeat, make_env, make_policy, physics,
     )  # fmt: skip
-    bar = partial(tqdm, total=chosen.episodes, unit="episode")
+    bar = partial(progress, total=chosen.episodes, unit="episode")
     recording = record(plan, folder, jobs=chosen.jobs, progress=bar)
     print(f"{folder}: {chosen.episodes} episodes, hash {recording.hash[:12]}")
     if chosen.to_minari:
@@ -126,7 +126,7 @@ def run_fit(chosen: argparse.Namespace) -> None:
     recording = load_recording(chosen.data)
     folder = chosen.out or chosen.data / "models" / f"{chosen.model}-{chosen.seed}"
     models.check_name(chosen.model, models.FITTED)
-    bar = tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}")
+    bar = progress(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}")
     budget = None
     if chosen.model not in YARDSTICKS:
         budget = Budget(chosen.updates, chosen.minutes)

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 import envs
 from dreamer_h.config import Config
@@ -31,6 +30,7 @@ from dreamer_h.train.evaluation import exploit_figure, fidelity
 from dreamer_h.train.evaluation.evaluate import play_held_out
 from dreamer_h.train.evaluation.evaluator import fields_of
 from dreamer_h.train.evaluation.exploit import mirage, optimised
+from dreamer_h.train.progress import progress
 from dreamer_h.train.seeds import Stream
 from horizon_commands.judging import make_physics
 
@@ -92,7 +92,7 @@ def run_exploit(chosen: argparse.Namespace) -> None:
         )
         looks = mirage(snapshots, one, make_env, chosen.episodes, seed=chosen.seed)
         total = -(-chosen.updates // chosen.every) + 1
-        bar = tqdm(looks, desc=name, total=total, unit="look")
+        bar = progress(looks, desc=name, total=total, unit="look")
         found[name] = [look | {"relied_doubt": trusted} for look in bar]
         write_json(path, {"asked": asked, "found": found})  # a restart goes on after it
     title = f"{config.task}: a policy is optimised in a simulator that learns nothing more"
@@ -189,7 +189,7 @@ def run_rank(chosen: argparse.Namespace) -> None:
     found = judge(
         partial(playground, chosen.data, chosen.model), policies, bench.far.episode,
         jobs=min(chosen.jobs, len(policies)),
-        progress=partial(tqdm, total=len(policies), unit="policy"),
+        progress=partial(progress, total=len(policies), unit="policy"),
     )  # fmt: skip
     found |= {"task": recording.task, "data": recording.hash, "origin": origin}
     found["policies"] = dict(zip(policies, steps, strict=True))
