@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import envs
+from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.train.checkpoints.load import load_agent, remembered
 from dreamer_h.train.evaluation.attainment import attainment
 from dreamer_h.train.evaluation.evaluate import play_held_out, rows, table
@@ -49,7 +50,14 @@ def main(arguments: list[str]) -> int:
         print(table(episodes))
         returns = promised_and_paid(agent, episodes, config.behaviour.horizon)
         env = make_env()
-        replayed = [one.obs for one in remembered(chosen.run)] if config.levels > 1 else []
+        replayed = []  # states of the run, where there are subgoals to be measured by them
+        if (
+            isinstance(agent.behaviour, ManagerWorker)
+            and len(manifest["observation"]["shape"]) == 1
+        ):
+            replayed = [episode.obs for episode in remembered(chosen.run)]
+            if not replayed:
+                print("without the replay, subgoals are measured by what these episodes spread")
         attained = attainment(agent, env, episodes, config.behaviour.attained, replayed)
         env.close()
         promised = {f"return/{name}": values.mean() for name, values in returns.items()}

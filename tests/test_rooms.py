@@ -98,7 +98,9 @@ def part_of(module: str) -> str:
     return ".".join(module.split(".")[:3])
 
 
-@pytest.mark.parametrize("room", ["behaviour", "horizon", "replay", "train", "world"])
+@pytest.mark.parametrize(
+    "room", ["behaviour", "horizon", "nn", "replay", "simulated", "train", "world"]
+)
 def test_parts_of_a_room_import_each_other_one_way(room):
     graph: dict[str, set[str]] = {}
     for path in (ROOT / "dreamer_h" / room).rglob("*.py"):
@@ -107,7 +109,7 @@ def test_parts_of_a_room_import_each_other_one_way(room):
         graph.setdefault(here, set()).update(
             other for other in there if room_of(other) == room and other != here
         )
-    assert len(graph) > 5
+    assert len(graph) > 3
     TopologicalSorter(graph).prepare()  # raises CycleError, with the circle
 
 

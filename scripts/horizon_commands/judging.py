@@ -34,6 +34,7 @@ from dreamer_h.train.checkpoints.load import newest
 from dreamer_h.train.checkpoints.policy import Snapshots
 from dreamer_h.train.checkpoints.simulators import check_unseen, found_run, found_simulator
 from dreamer_h.train.progress import progress
+from dreamer_h.types import Policy
 from dreamer_h.world.upper.hierarchy import Hierarchy
 from envs.physics import DmcPhysics
 from envs.quantities import quantities
@@ -86,10 +87,7 @@ def run_score(chosen: argparse.Namespace) -> None:
         raise ValueError("score needs --out, and one of --model, --import or --export")
     if chosen.policy and (chosen.answers or not recording.restartable):
         raise ValueError("--policy needs --model, and a recording that can be restarted")
-    policies = {}
-    for path in map(newest, chosen.policy):
-        found_run(path.parents[1], recording, envs.short_name)
-        policies[f"{path.parents[1].name}/{path.stem}"] = partial(Snapshots, path)
+    policies = policies_of([newest(path) for path in chosen.policy], recording)
     changed = "" if chosen.changed is None else f"_changed{chosen.changed}"
     if chosen.answers:
         name, simulator = chosen.name or chosen.answers.stem + changed, None
@@ -118,6 +116,18 @@ def run_score(chosen: argparse.Namespace) -> None:
         tools = (simulator, make_physics(recording)(), bench)
         found |= judge(lambda: tools, policies, bench.far.episode)
         save(chosen.out, found, scored, bench)
+
+
+def policies_of(checkpoints: list[Path], recording: Recording) -> dict[str, Callable[[], Policy]]:
+    """By `<run>/<checkpoint>`. Raises ValueError where two are called the same, or a run saw other
+    things than recorded."""
+    found: dict[str, Callable[[], Policy]] = {}
+    for path in checkpoints:
+        found_run(path.parents[1], recording, envs.short_name)
+        found[f"{path.parents[1].name}/{path.stem}"] = partial(Snapshots, path)
+    if len(found) < len(checkpoints):
+        raise ValueError("two policies have the same name; give each run a folder of its own name")
+    return found
 
 
 def make_physics(recording: Recording) -> Callable[[], DmcPhysics]:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,15 +23,15 @@ from dreamer_h.horizon.trust.report import rows, table, trust_report
 from dreamer_h.train.checkpoints.archive import read_manifest
 from dreamer_h.train.checkpoints.checkpoint import Checkpoints
 from dreamer_h.train.checkpoints.load import load_agent, load_replay
-from dreamer_h.train.checkpoints.policy import Snapshots
-from dreamer_h.train.checkpoints.simulators import check_unseen, found_run, found_simulator
+from dreamer_h.train.checkpoints.simulators import check_unseen, found_simulator
 from dreamer_h.train.evaluation import exploit_figure, fidelity
 from dreamer_h.train.evaluation.evaluate import play_held_out
 from dreamer_h.train.evaluation.evaluator import fields_of
 from dreamer_h.train.evaluation.exploit import mirage, optimised
 from dreamer_h.train.progress import progress
+from dreamer_h.train.runtime import use_compilation_cache
 from dreamer_h.train.seeds import Stream
-from horizon_commands.judging import make_physics
+from horizon_commands.judging import make_physics, policies_of
 
 HELD_OUT = 5  # episodes that a trusted horizon is measured on, of mode and sampled policy each
 
@@ -164,11 +163,16 @@ def add_rank(parser: argparse.ArgumentParser) -> None:
         "something",
     )  # fmt: skip
     parser.add_argument("--name", help="of the model in the results; default is its own")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="policies at a time")
+    parser.add_argument(
+        "--jobs", type=int, default=1,
+        help="policies at a time, each in a process of its own: cores, where there is no GPU",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
 
 
 def run_rank(chosen: argparse.Namespace) -> None:
+    if chosen.jobs < 1:
+        raise ValueError(f"--jobs is {chosen.jobs}; it must be at least 1")
     recording = load_recording(chosen.data)
     bench = benchmark(recording, {})
     if not recording.restartable:
@@ -177,13 +181,8 @@ def run_rank(chosen: argparse.Namespace) -> None:
     name, _, origin = found_simulator(chosen.model, bench, envs.short_name)
     name = chosen.name or name
     paths = [path for given in chosen.policies for path in snapshots_of(given)]
-    policies, steps = {}, []
-    for path in paths:
-        found_run(path.parents[1], recording, envs.short_name)
-        policies[f"{path.parents[1].name}/{path.stem}"] = partial(Snapshots, path)
-        steps.append(read_manifest(path)["agent_step"])
-    if len(policies) < len(paths):
-        raise ValueError("two policies have the same name; give each run a folder of its own name")
+    policies = policies_of(paths, recording)
+    steps = [read_manifest(path)["agent_step"] for path in paths]
     if len(policies) < LEAST:
         raise ValueError(f"{len(policies)} policies are no ranking; give at least {LEAST}")
     found = judge(
@@ -198,7 +197,7 @@ def run_rank(chosen: argparse.Namespace) -> None:
     found["by_age"] = decisions(by_age, paid, bench.far.episode)
     del found["by_age"]["error"]  # the age of a policy is no return
     chosen.out.mkdir(parents=True, exist_ok=True)
-    write_json(chosen.out / f"{name}.rank.json", found)
+    write_json(chosen.out / f"{name}.rank.json", finite(found))
     drawn = decision_figure.picture(found, found["policies"], recording.task)
     drawn.savefig(chosen.out / f"{name}.rank.png")
     listed = [
@@ -206,7 +205,7 @@ def run_rank(chosen: argparse.Namespace) -> None:
         for way in ("decisions", "by_age")
         for what, one in found[way].items()
     ]
-    write_json(chosen.out / f"{name}.rank.rows.json", listed)
+    write_json(chosen.out / f"{name}.rank.rows.json", finite(listed))
     for way in ("decisions", "by_age"):
         for what, one in found[way].items():
             print(f"{way:10} {what:17} {one['value']:8.3f} [{one['lo']:.3f}, {one['hi']:.3f}]")
@@ -215,6 +214,7 @@ def run_rank(chosen: argparse.Namespace) -> None:
 
 def playground(data: Path, model: str) -> Tools:
     """Where policies are judged, made anew in each process."""
+    use_compilation_cache()
     recording = load_recording(data)
     bench = benchmark(recording, {})
     _, simulator, _ = found_simulator(model, bench, envs.short_name)

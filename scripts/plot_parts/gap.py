@@ -1,5 +1,6 @@
 """What a manager's levels promise beside what is paid, over training."""
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from dreamer_h.train.evaluation.curves import Runs, common_steps, over_seeds
@@ -30,14 +31,14 @@ def draw_gap(runs: dict[str, dict[str, Runs]]) -> Figure | None:
     for axis, (task, variant, found) in zip(axes, shown, strict=False):
         for what, label, color in PROMISED:
             seeds = found[what]
-            steps = common_steps(seeds)
-            of = [over_seeds([points[x] for points in seeds.values()]) for x in steps]
-            mean, low, high = zip(*of, strict=True)
-            if len(seeds) == 1:  # of several the lines of each say more
-                axis.fill_between(steps, low, high, color=color, alpha=0.16, linewidth=0)
             for points in seeds.values():
                 thin = {"color": color, "linewidth": 0.7, "alpha": 0.45}
                 axis.plot(sorted(points), [points[x].value for x in sorted(points)], **thin)
+            steps = common_steps(seeds)
+            of = [over_seeds([points[x] for points in seeds.values()]) for x in steps]
+            mean, low, high = np.array(of).reshape(-1, 3).T
+            if len(seeds) == 1:  # of several the lines of each say more
+                axis.fill_between(steps, low, high, color=color, alpha=0.16, linewidth=0)
             axis.plot(steps, mean, color=color, linewidth=2.0, label=label)
         axis.set_title(f"{task}, {variant}", loc="left", fontsize=10, fontweight="bold")
         axis.grid(alpha=0.25, linewidth=0.6)

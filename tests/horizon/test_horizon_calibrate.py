@@ -9,7 +9,9 @@ import pytest
 import recorded
 
 from dreamer_h.horizon.scoring.score import benchmark
+from dreamer_h.horizon.simulator import Context
 from dreamer_h.horizon.simulators import offline
+from dreamer_h.horizon.simulators.latent import LatentSimulator
 from dreamer_h.horizon.trust.calibrate import (
     NO_LIMIT,
     Doubted,
@@ -142,9 +144,26 @@ def test_the_limit_is_below_the_doubt_that_failed_in_the_precision_it_is_compare
     assert np.float32(limit) == limit
 
 
-def test_level_1_is_calibrated_on_its_own_jumps(bench):
+@pytest.fixture(scope="module")
+def levels(bench):
     config = with_settings(with_levels(preset("debug"), 2, "4"), SETTINGS)
-    world = offline.blank(bench.recording.train, config, seed=0)
+    return offline.blank(bench.recording.train, config, seed=0)
+
+
+def test_a_simulator_tells_its_doubt_of_a_step(worlds, levels, bench):
+    context = Context(bench.far.context_obs, bench.far.context_action)
+    doubting, trusting = worlds
+    for world in (doubting, trusting, levels):
+        simulator = LatentSimulator(world)
+        told = simulator.doubt(simulator.start(context, seed=0), bench.far.action[:, 0])
+        np.testing.assert_allclose(
+            told, doubted(world, bench.far, bench.scale).doubt[:, 0], rtol=1e-4, atol=1e-7
+        )
+        assert told.any() == (world is not trusting)
+
+
+def test_level_1_is_calibrated_on_its_own_jumps(levels, bench):
+    world = levels
     found = doubted_jumps(world, bench.far, bench.scale)
     windows, horizon = bench.far.action.shape[:2]
     assert found.error.shape == found.doubt.shape == (windows, horizon // 4)

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import recorded
 from dm_control.rl.control import PhysicsError
 
 from dreamer_h.horizon.policies.closed_loop import closed_loop
+from dreamer_h.horizon.policies.decisions import judge
 from dreamer_h.horizon.scoring.score import benchmark
 
 
@@ -95,9 +97,23 @@ def test_doubt_is_gathered_until_a_window_diverges(bench):
     windows = bench.far
     of = lambda simulator: closed_loop(
         simulator, Zero, Broken(), windows, bench.scale, bench.horizons
-    )["windows"]["doubt"]
-    assert of(Unsure()) == [4.0] + [windows.horizon] * (len(windows) - 1)
-    assert not any(of(Still()))
+    )["windows"]
+    assert of(Unsure())["doubt"] == [4.0, 2.0] + [windows.horizon] * (len(windows) - 2)
+    assert "doubt" not in of(Still())
+
+
+def places(bench):
+    return Unsure(), Broken(), bench
+
+
+def test_policies_are_judged_alike_in_one_process_and_in_two(bench):
+    policies = {f"run/{number}": Zero for number in range(3)}
+    alone, together = (
+        judge(partial(places, bench), policies, bench.far.episode, jobs=jobs) for jobs in (1, 2)
+    )
+    assert repr(alone) == repr(together)  # nan, of what diverged, too
+    assert list(together["closed_loop"]) == list(policies)
+    assert together["decisions"]["error_told"]["value"] == 0.0  # all are alike
 
 
 def test_a_simulator_without_rewards_is_refused(bench):

@@ -92,3 +92,22 @@ def test_what_is_missing_is_said(finished, tmp_path, cli, monkeypatch, arguments
     monkeypatch.chdir(tmp_path)
     found = cli("evaluate.py", *arguments)
     assert str(found).startswith("ValueError: ") and answer in str(found)
+
+
+@pytest.mark.slow
+def test_subgoals_are_measured_by_the_replay_or_else_it_is_said(cli, tiny, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert cli("train.py", *tiny, "--levels", 2, "--strides", 4, "--logdir", run) == 0
+
+    def printed() -> str:
+        capsys.readouterr()
+        assert cli("evaluate.py", run, "--episodes", 2) == 0
+        found = capsys.readouterr().out
+        assert "attained/real" in found
+        return found
+
+    assert "without the replay" not in printed()
+    for path in (run / "replay").iterdir():
+        path.unlink()
+    with pytest.warns(UserWarning, match="nothing tells what .* has seen"):
+        assert "without the replay" in printed()

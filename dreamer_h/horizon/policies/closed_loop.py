@@ -22,9 +22,9 @@ from dreamer_h.types import Physics, Policy
 
 def imagined_episodes(
     simulator: Simulator, make_policy: Callable[[], Policy], windows: Windows, *, seed: int
-) -> tuple[Forecast, np.ndarray, np.ndarray]:
+) -> tuple[Forecast, np.ndarray, np.ndarray | None]:
     """The policy's way from every window's start, its actions (W, H, A), and how much the
-    simulator doubts each step (W, H), in nats; 0 where it says nothing of that.
+    simulator doubts each step (W, H), in nats, where it is `Doubting`.
 
     Every window has a policy of its own, which begins there with an empty memory. A window that
     diverges, by an observation, a reward or an action that is not finite, stays so: from there on
@@ -43,7 +43,8 @@ def imagined_episodes(
             action[w] = policies[w].act(now[w])
         alive = alive & np.isfinite(action).all(axis=1)
         action[~alive] = 0.0
-        doubt = simulator.doubt(state, action) if isinstance(simulator, Doubting) else 0.0
+        if isinstance(simulator, Doubting):
+            told.append(np.where(alive, simulator.doubt(state, action), 0.0))
         state, obs, reward = simulator.step(state, action, seed=seed + 1 + t)
         if reward is None:
             raise ValueError(
@@ -55,9 +56,8 @@ def imagined_episodes(
         taken.append(action)
         seen.append(np.where(alive[:, None], obs, np.nan))
         paid.append(np.where(alive, reward, np.nan))
-        told.append(np.where(alive, doubt, 0.0))
     forecast = Forecast(np.stack(seen, axis=1)[None], np.stack(paid, axis=1)[None])
-    return forecast, np.stack(taken, axis=1), np.stack(told, axis=1)
+    return forecast, np.stack(taken, axis=1), np.stack(told, axis=1) if told else None
 
 
 def repeated(physics: Physics, windows: Windows, action: np.ndarray, steps: np.ndarray) -> Windows:
@@ -112,9 +112,9 @@ def closed_loop(
 
     return_imagined is what the simulator promises, return_repeated what the same actions are paid
     in reality, return_real what the policy is paid where it sees reality; gap is the first minus
-    the last; doubt is what the simulator gathers on the way, in nats. A window in which the
-    simulator or the physics diverges counts as infinitely wrong from there on, and its rewards are
-    summed up to there; "diverged" is how many windows did.
+    the last; doubt, of one that tells, is what it gathers on the way, in nats. A window in which
+    the simulator or the physics diverges counts as infinitely wrong from there on, and rewards and
+    doubt are summed up to there; "diverged" is how many windows did.
     """
     forecast, action, doubt = imagined_episodes(simulator, make_policy, windows, seed=seed)
     assert forecast.reward is not None
@@ -129,7 +129,8 @@ def closed_loop(
         "return_real": np.nansum(real_episodes(make_policy, physics, windows, seed=seed), axis=1),
     }
     sums["gap"] = sums["return_imagined"] - sums["return_real"]
-    sums["doubt"] = doubt.sum(axis=1)
+    if doubt is not None:
+        sums["doubt"] = np.where(ended, 0.0, doubt).sum(axis=1)
     return {
         "diverged": int(ended.any(axis=1).sum()),
         "nrmse_median": {

@@ -30,10 +30,8 @@ def judge(
     found = dict(zip(policies, each, strict=True))
     if len(found) < LEAST:
         return {"closed_loop": found}
-    promised, paid, doubt = (
-        np.array([one["windows"][name] for one in found.values()])
-        for name in ("return_imagined", "return_real", "doubt")
-    )
+    of = lambda name: np.array([one["windows"].get(name, 0.0) for one in found.values()])
+    promised, paid, doubt = map(of, ("return_imagined", "return_real", "doubt"))
     return {"closed_loop": found, "decisions": decisions(promised, paid, episode, doubt)}
 
 

@@ -96,7 +96,7 @@ def remembered(run: Path) -> list[Episode]:
     try:
         return list(load_replay(run)[1].finished())
     except (OSError, ValueError, CheckpointCorrupt, storage.ReplayCorrupt) as error:
-        warnings.warn(f"nothing tells what {run} learned from: {error}", stacklevel=2)
+        warnings.warn(f"nothing tells what {run} has seen: {error}", stacklevel=2)
         return []
 
 

@@ -74,7 +74,7 @@ class Evaluator:
             found += [
                 found[0]
                 | {"what": name, "value": value, "lo": None, "hi": None}
-                | {"unit": "distance" if name == "attained/within" else "share"}
+                | {"unit": "replayed deviations" if name == "attained/within" else "share"}
                 for name, value in attained.items()
             ]
         if len(ring.obs_shape) == 1:  # deviations of pixels say little
