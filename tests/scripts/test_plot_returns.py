@@ -76,8 +76,9 @@ def test_the_table_holds_our_numbers_beside_the_published_ones(plotted):
 def test_reference_returns_at_100k_are_the_published_ones():
     reference = read_reference(REFERENCE)
     at = lambda task, name: {p.env_steps: p.value for p in reference[task][name]}[100_000]
-    found = [[round(at(task, name)) for name in ("dreamerv3_window", "tdmpc2")] for task in TASKS]
-    assert found == [[513, 839], [518, 962]]
+    tasks = (*TASKS, "reacher-easy", "cheetah-run")
+    found = [[round(at(task, name)) for name in ("dreamerv3_window", "tdmpc2")] for task in tasks]
+    assert found == [[513, 839], [518, 962], [727, 937], [308, 519]]
 
 
 def test_a_step_without_an_evaluation_takes_the_nearest_and_says_so(plotted):
