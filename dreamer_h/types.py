@@ -1,14 +1,15 @@
 """Axes, and the records that cross the borders between rooms.
 
 Axes: B batch, T agent steps of a window (T1 = T + 1 observations), H imagined agent steps
-(H1 = H + 1), E environments, S samples, O observation, A action, D deterministic state,
-G groups x C classes of a code, F features.
+(H1 = H + 1), E environments, S samples, O observation, X its coordinates (`nn.coordinates`),
+A action, D deterministic state, G groups x C classes of a code, F features.
 
 Time: `obs[t]` is what the agent sees, `action[t]` is taken *from* `obs[t]`, and `reward[t]` and
 `is_terminal[t]` belong to *arriving* at `obs[t]`. Truncation ends an episode and is not terminal.
 Written here once; every room relies on it.
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
@@ -24,6 +25,28 @@ else:
 
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What observations of a task are: an array of this shape and dtype, of whose entries `angles`
+    (radians) are alike after each whole turn."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    angles: tuple[int, ...] = ()
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> "Observed":
+        """What `as_json` wrote."""
+        return cls(tuple(found["shape"]), np.dtype(found["dtype"]), tuple(found.get("angles", ())))
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "shape": list(self.shape),
+            "dtype": np.dtype(self.dtype).name,
+            "angles": list(self.angles),
+        }
 
 
 class Sequence(eqx.Module):
@@ -75,18 +98,18 @@ def either(mask: Bool[Array, "*N"], yes: T, no: T) -> T:
 class Latent(eqx.Module):
     """The simulator's state: a deterministic memory and a discrete code drawn from `logits`.
 
-    With the residual path the observation goes along, in symlog space: as it was seen, or as the
-    simulator expects it.
+    With the residual path the observation goes along, in `nn.coordinates`: as it was seen, or as
+    the simulator expects it.
     """
 
     deter: Float[Array, "*B D"]
     code: Float[Array, "*B G C"]  # one-hot, straight-through gradient
     logits: Float[Array, "*B G C"]  # of the distribution that the code was drawn from
-    obs: Float[Array, "*B O"] | None = None
+    obs: Float[Array, "*B X"] | None = None
 
     @property
     def features(self) -> Float[Array, "*B F"]:
-        """What heads and policies read, side by side: F = D + G C, or D + G C + O."""
+        """What heads and policies read, side by side: F = D + G C, or D + G C + X."""
         parts = [self.deter, side_by_side(self.code)]
         if self.obs is not None:
             parts.append(self.obs.astype(self.deter.dtype))

@@ -29,7 +29,7 @@ from dreamer_h.presets import PRESETS, preset, with_settings
 from dreamer_h.train.runtime import run_script
 from dreamer_h.train.state import TrainState, in_precision, init_state, init_statistics
 from dreamer_h.train.update import behaviour_losses, make_update
-from dreamer_h.types import Sequence
+from dreamer_h.types import Observed, Sequence
 from dreamer_h.world.objective import batch_losses
 
 
@@ -174,7 +174,7 @@ def product_rate(rows: int, inner: int, columns: int) -> float:
 def benchmark(name: str, config: Config, obs: int, action: int, updates: int) -> dict[str, Any]:
     """Everything that is printed; seconds unless a name says otherwise."""
     load = os.getloadavg()[0]
-    state = init_state(jax.ShapeDtypeStruct((obs,), jnp.float32), action, config)
+    state = init_state(Observed((obs,), jnp.float32), action, config)
     batch = random_batch(config, obs, action)
     update, update_products = time_updates(config, state, batch, updates)
     parts = time_parts(config, state, batch, updates)

@@ -30,6 +30,7 @@ from dreamer_h.simulated.starts import starts_of
 from dreamer_h.train.runtime import run_script
 from dreamer_h.train.state import init_state
 from dreamer_h.train.update import make_update
+from dreamer_h.types import Observed
 
 EPISODES, STEPS = 1024, 16  # simulated side by side, and steps of them in one call
 LEARN = 4  # updates in one call: every level has its turn
@@ -46,7 +47,7 @@ def set_up(base: Config, settings: str) -> Config:
 
 def updates(config: Config, obs: int, action: int) -> Callable[[], None]:
     """Several updates, each waited for."""
-    state = init_state(jax.ShapeDtypeStruct((obs,), jnp.float32), action, config)
+    state = init_state(Observed((obs,), jnp.float32), action, config)
     batch, update = random_batch(config, obs, action), make_update(config)
     held = [state]
 
@@ -59,7 +60,7 @@ def updates(config: Config, obs: int, action: int) -> Callable[[], None]:
 
 def steps(config: Config, obs: int, action: int) -> Callable[[], None]:
     """Steps of many simulated episodes side by side, with all that is told of them."""
-    state = init_state(jax.ShapeDtypeStruct((obs,), jnp.float32), action, config)
+    state = init_state(Observed((obs,), jnp.float32), action, config)
     world = state.agent.world
     simulated = Simulated(
         world=world,

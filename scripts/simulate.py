@@ -23,11 +23,11 @@ from dreamer_h.horizon.recorded.scale import Scale
 from dreamer_h.horizon.simulators.latent import LatentSimulator
 from dreamer_h.train.checkpoints.load import load_agent
 from dreamer_h.train.evaluation.evaluate import Episode, play
-from dreamer_h.train.evaluation.evaluator import fields_of, names_of
 from dreamer_h.train.evaluation.openloop import CONTEXT, SAMPLES, open_loop
 from dreamer_h.train.evaluation.openloop_figure import picture
 from dreamer_h.train.evaluation.openloop_film import film
 from dreamer_h.train.evaluation.video import write_video
+from dreamer_h.train.layout import fields_of, names_of
 from dreamer_h.train.runtime import run_script, use_compilation_cache
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.world.upper.hierarchy import AnyWorld, Hierarchy

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamer_h.config import BehaviourConfig, Config, OptimizerConfig, ReplayConfig, WorldConfig
-from dreamer_h.types import Sequence
+from dreamer_h.types import Observed, Sequence
 
 OBS, ACTION = 3, 2
-STATE = jax.ShapeDtypeStruct((OBS,), jnp.float32)
-PIXELS = jax.ShapeDtypeStruct((16, 16, 3), jnp.uint8)
+STATE = Observed((OBS,), jnp.float32)
+PIXELS = Observed((16, 16, 3), jnp.uint8)
 
 WORLD = WorldConfig(
     deter=8, hidden=8, units=8, groups=2, classes=4, blocks=2, depth=1, bins=41, free_nats=0.0

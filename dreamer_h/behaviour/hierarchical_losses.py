@@ -184,7 +184,7 @@ def _worked(
     statistics: Statistics,
     segment: Segment,
     real: Bool[Array, " B"],
-    spread: Float[Array, " O"] | None,
+    spread: Float[Array, " X"] | None,
     within: Float[Array, ""],
     attitude: Attitude,
     config: BehaviourConfig,
@@ -216,7 +216,7 @@ def _reliability(
     tried: Attempt,
     real: Bool[Array, " B"],
     pursuits: Pursuits | None,
-    spread: Float[Array, " O"] | None,
+    spread: Float[Array, " X"] | None,
     within: Float[Array, ""],
 ) -> tuple[Float[Array, " B_P"], Metrics, Metrics]:
     """What is told of subgoals, held to whether they were reached, `within` which distance: in the

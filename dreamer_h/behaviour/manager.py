@@ -94,7 +94,7 @@ def misjudged(
     standing: Latent,
     did: Float[Array, "B M C"],
     reached: Float[Array, "B V"],
-    spread: Float[Array, " O"] | None,
+    spread: Float[Array, " X"] | None,
     *,
     key: PRNGKeyArray,
 ) -> Float[Array, " B"]:

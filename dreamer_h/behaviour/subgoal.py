@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from dreamer_h.nn.coordinates import Angles, coordinates
 from dreamer_h.types import Latent
 from dreamer_h.world.upper.hierarchy import Hierarchy
 from dreamer_h.world.upper.jump import Outlook, anchor_vector
@@ -19,8 +20,8 @@ def subgoal(outlook: Outlook) -> Float[Array, "*B V"]:
 
 
 def spread_of(
-    obs: Float[Array, "N O"] | None, real: Bool[Array, " N"] | None = None
-) -> Float[Array, " O"] | None:
+    obs: Float[Array, "N X"] | None, real: Bool[Array, " N"] | None = None
+) -> Float[Array, " X"] | None:
     """The unit of distances between observations as latents carry them: the deviation of each
     entry, where all of them have some. Those that are not `real` are padding."""
     if obs is None:
@@ -28,18 +29,18 @@ def spread_of(
     return _unit(jnp.var(obs, axis=0, where=None if real is None else real[:, None]))
 
 
-def spread_over(episodes: Iterable[np.ndarray]) -> Float[Array, " O"]:
+def spread_over(episodes: Iterable[np.ndarray], angles: Angles) -> Float[Array, " X"]:
     """The same unit, of all observations (T, O) of several episodes, in physical units."""
     count, first, second = 0, 0.0, 0.0
     for obs in episodes:
-        seen = np.sign(obs) * np.log1p(np.abs(obs.astype(np.float64)))  # as latents carry it
+        seen = np.asarray(coordinates(jnp.asarray(obs), angles), np.float64)
         count, first = count + len(seen), first + seen.sum(axis=0)
         second = second + np.square(seen).sum(axis=0)
     mean = first / count
     return _unit(jnp.asarray(second / count - np.square(mean), jnp.float32))
 
 
-def _unit(variance: Float[Array, " O"]) -> Float[Array, " O"]:
+def _unit(variance: Float[Array, " X"]) -> Float[Array, " X"]:
     return jnp.sqrt(variance + 0.01 * variance.mean() + 1e-8)
 
 
@@ -47,7 +48,7 @@ def distance(
     world: Hierarchy,
     ground: Latent,
     goal: Float[Array, "*B V"],
-    spread: Float[Array, " O"] | None,
+    spread: Float[Array, " X"] | None,
 ) -> Float[Array, "*B"]:
     """How far level 0, by its likeliest anchor, is from a subgoal, as `between`; leading axes are
     free."""
@@ -59,7 +60,7 @@ def between(
     world: Hierarchy,
     place: Float[Array, "*B V"],
     goal: Float[Array, "*B V"],
-    spread: Float[Array, " O"] | None,
+    spread: Float[Array, " X"] | None,
 ) -> Float[Array, "*B"]:
     """How far an anchor is from a subgoal; leading axes are free.
 

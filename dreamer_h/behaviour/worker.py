@@ -59,7 +59,7 @@ def attempt(
     worker: ActorCritic,
     manager: Manager,
     segment: Segment,
-    spread: Float[Array, " O"] | None,
+    spread: Float[Array, " X"] | None,
     *,
     goal_weight: Float[Array, ""],
     within: Float[Array, ""],

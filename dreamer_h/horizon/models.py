@@ -132,7 +132,7 @@ def fit(
         )
         fitted, scale, rest = made.network, _as_json(made.scale), made.rest.tolist()
     elif config is not None:
-        world = offline.blank(recording.train, config, seed=seed)
+        world = offline.blank(recording.train, recording.layout, config, seed=seed)
         fitted = offline.fit(world, recording.train, config, counted, seed=seed)
         if isinstance(fitted, Hierarchy):
             crossovers = accepted(fitted, recording)
@@ -200,7 +200,8 @@ def load(folder: Path, recording: Recording, scale: Scale) -> tuple[Card, Simula
         return card, yardstick(card.model, recording, scale)
     weights = folder / "weights.eqx"
     if card.config is not None:
-        blank = offline.blank(recording.train, from_flat(card.config), seed=card.seed)
+        known = from_flat(card.config)
+        blank = offline.blank(recording.train, recording.layout, known, seed=card.seed)
         found = _weights(weights, blank)
         marks = crossover.handed_over(crossover.from_json(card.crossovers))
         return card, LatentSimulator(found, marks)

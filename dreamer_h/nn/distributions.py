@@ -12,15 +12,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
-
-def symlog(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """sign(x) log(1 + |x|): compresses both tails, identity around zero."""
-    return jnp.sign(x) * jnp.log1p(jnp.abs(x))
-
-
-def symexp(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The inverse of `symlog`."""
-    return jnp.sign(x) * jnp.expm1(jnp.abs(x))
+from dreamer_h.nn.coordinates import Angles, coordinates, observation
 
 
 def almost_fair_crps(
@@ -124,31 +116,32 @@ class TwoHot(eqx.Module):
 
 
 class Symlog(eqx.Module):
-    """A vector predicted by its mean in symlog space; `mean` is in physical units.
+    """An observation predicted by its mean in `nn.coordinates`; `mean` is in physical units.
 
     `log_scale` is the logarithm of each entry's deviation there; None is the plain squared error.
     """
 
-    output: Float[Array, "*B O"]
-    log_scale: Float[Array, " O"] | None = None
+    output: Float[Array, "*B X"]
+    log_scale: Float[Array, " X"] | None = None
+    angles: Angles = eqx.field(static=True, default=())
 
     @property
     def mean(self) -> Float[Array, "*B O"]:
-        return symexp(self.output)
+        return observation(self.output, self.angles)
 
     mode = mean
 
     def loss(self, target: Float[Array, "*B O"]) -> Float[Array, "*B"]:
-        """Squared error in symlog space, or Gaussian nats (without their constant), summed."""
-        error = self.output - symlog(target)
+        """Squared error of the coordinates, or Gaussian nats (without their constant), summed."""
+        error = self.output - coordinates(target, self.angles)
         if self.log_scale is None:
             return jnp.sum(jnp.square(error), axis=-1)
         scaled = jnp.square(error * jnp.exp(-self.log_scale))
         return jnp.sum(0.5 * scaled + self.log_scale, axis=-1)
 
     def ensemble_loss(self, target: Float[Array, "*B O"]) -> Float[Array, "*B"]:
-        """CRPS of the M predictions (M, *B, O) in symlog space, summed; in learned deviations."""
-        crps = almost_fair_crps(self.output, symlog(target))
+        """CRPS of M predictions (M, *B, X) of the coordinates, summed; in learned deviations."""
+        crps = almost_fair_crps(self.output, coordinates(target, self.angles))
         if self.log_scale is None:
             return jnp.sum(crps, axis=-1)
         return jnp.sum(crps * jnp.exp(-self.log_scale) + self.log_scale, axis=-1)

@@ -10,6 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Shaped, UInt32
 
 from dreamer_h.behaviour.subgoal import distance, subgoal
+from dreamer_h.nn.coordinates import nearest
 from dreamer_h.nn.distributions import TwoHot
 from dreamer_h.simulated.calibration import Calibration
 from dreamer_h.simulated.starts import Starts, as_seen
@@ -57,7 +58,7 @@ class Simulated(eqx.Module):
 
     world: Any  # World or Hierarchy; each has its own kind of latent
     starts: Starts
-    spread: Float[Array, " O"] | None  # unit of disagreement; None for pixels
+    spread: Float[Array, " X"] | None  # unit of disagreement; None for pixels
     calibration: Calibration | None  # of steps; None: nothing was measured
     ends: bool = eqx.field(static=True)  # whether the task terminates
     discount: float = eqx.field(static=True)  # of an agent step, that the continue head contains
@@ -103,7 +104,8 @@ class Simulated(eqx.Module):
         whole = _finite((latent, seen.obs.mean, reward, spread, told))
         kept = lambda new, old: jax.tree.map(lambda a, b: jnp.where(whole, a, b), new, old)
         latent = kept(latent, episode.latent)
-        obs = kept(as_seen(seen.obs.mean, episode.obs.dtype), episode.obs)
+        expected = nearest(seen.obs.mean, episode.obs, self.world.angles)
+        obs = kept(as_seen(expected, episode.obs.dtype), episode.obs)
         doubt = kept(episode.doubt + told, episode.doubt)
         apart, of_jump = self.watched(latent, jump_key)
         jump_doubt = kept(episode.jump_doubt + of_jump, episode.jump_doubt)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import cast
 
 import gymnasium as gym
-import jax
-import jax.numpy as jnp
 import jax.random as jr
 
 from dreamer_h.config import Config
@@ -24,8 +22,9 @@ from dreamer_h.train.checkpoints.level_files import BELOW, level_path, save_leve
 from dreamer_h.train.checkpoints.load import load_config, load_frozen, load_replay, newest
 from dreamer_h.train.evaluation import fidelity
 from dreamer_h.train.evaluation.evaluate import Episode, play_held_out
-from dreamer_h.train.evaluation.evaluator import fields_of
+from dreamer_h.train.layout import fields_of
 from dreamer_h.train.seeds import Stream
+from dreamer_h.types import Observed
 from dreamer_h.world.upper.hierarchy import Hierarchy, make_world, on_top, topmost_of
 
 
@@ -57,8 +56,7 @@ def add_level(
     _keep(run, logdir, config.levels)  # all that is read below: the run may go on meanwhile
     agent, manifest = load_frozen(logdir)
     ring = load_replay(logdir)[1]
-    seen = manifest["observation"]
-    obs = jax.ShapeDtypeStruct(tuple(seen["shape"]), jnp.dtype(seen["dtype"]))
+    obs = Observed.from_json(manifest["observation"])
     fresh = make_world(obs, manifest["action"], config, key=jr.key(seed))
     world = on_top(cast(Hierarchy, fresh), agent.world)
     world = offline.fit(world, list(ring.finished()), config, shares, seed=seed, part=topmost_of)

@@ -29,6 +29,7 @@ from dreamer_h.train.collect import Collector, KeepsFailing, part_of
 from dreamer_h.train.contract import check_episodes, episode_limit, spaces_of
 from dreamer_h.train.evaluation.evaluator import Evaluator
 from dreamer_h.train.interrupt import Interrupt
+from dreamer_h.train.layout import observed
 from dreamer_h.train.logger import Counts, Logger
 from dreamer_h.train.progress import progress
 from dreamer_h.train.seeds import Stream, derive
@@ -59,10 +60,10 @@ class Trainer:
         self.envs = [make_env() for _ in range(config.envs)]
         space, actions = spaces_of(self.envs[0])
         check_episodes(config, episode_limit(self.envs[0]))
-        obs = jax.ShapeDtypeStruct(space.shape, space.dtype)
+        self.observed = observed(self.envs[0])
         action_dim = int(np.prod(actions.shape))
         self.ring = Ring(config.replay.capacity, space.shape, space.dtype, action_dim)
-        self.state = init_state(obs, action_dim, config)
+        self.state = init_state(self.observed, action_dim, config)
         self.update = make_update(config)
         self.collector = Collector(
             self.envs,
@@ -182,10 +183,7 @@ class Trainer:
             "crossovers": crossover.as_json(self.crossovers),
             "calibration": calibration.as_json(self.calibration),
             "finished_since_log": finished,
-            "observation": {
-                "shape": list(self.ring.obs_shape),
-                "dtype": np.dtype(self.ring.obs_dtype).name,
-            },
+            "observation": self.observed.as_json(),
             "action": self.ring.action_dim,
         }
         scored = self.rows and self.rows[-1]["x"] == self.env_step

@@ -19,6 +19,7 @@ from dreamer_h.config import Config
 from dreamer_h.horizon.trust.calibrate import NO_LIMIT
 from dreamer_h.nn.optimizer import laprop
 from dreamer_h.nn.statistics import EntropyWeight, ReturnScale, Statistics
+from dreamer_h.types import Observed
 from dreamer_h.world.heads import Head
 from dreamer_h.world.upper.hierarchy import AnyWorld, Hierarchy, make_world
 
@@ -56,7 +57,7 @@ class TrainState(eqx.Module):
         return self.agent if self.average is None else self.average
 
 
-def init_agent(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> Agent:
+def init_agent(obs: Observed, action: int, config: Config) -> Agent:
     """A fresh agent for observations of this shape and `action` action dimensions."""
     world_key, behaviour_key = jr.split(jr.key(config.seed))
     world = make_world(obs, action, config, key=world_key)
@@ -67,7 +68,7 @@ def init_agent(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> Agent:
     return Agent(world, behaviour)
 
 
-def init_state(obs: jax.ShapeDtypeStruct, action: int, config: Config) -> TrainState:
+def init_state(obs: Observed, action: int, config: Config) -> TrainState:
     """The state before the first update."""
     agent = init_agent(obs, action, config)
     # Copies: a donated state must not hold one array twice.

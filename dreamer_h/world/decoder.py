@@ -7,9 +7,10 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dreamer_h.nn.convolution import Conv, upsample
+from dreamer_h.nn.coordinates import Angles
 from dreamer_h.nn.distributions import Pixels, Symlog
 from dreamer_h.nn.layers import MLP, BlockLinear, Linear, RMSNorm
-from dreamer_h.types import Latent, side_by_side
+from dreamer_h.types import Latent, Observed, side_by_side
 from dreamer_h.world.encoder import STAGES
 
 LEAST_LOG_SCALE = -4.6
@@ -23,7 +24,8 @@ class StateDecoder(eqx.Module):
 
     mlp: MLP
     output: Linear
-    log_scale: Float[Array, " O"] | None
+    log_scale: Float[Array, " X"] | None
+    angles: Angles = eqx.field(static=True)
 
     def __init__(
         self,
@@ -32,25 +34,29 @@ class StateDecoder(eqx.Module):
         units: int,
         layers: int,
         *,
+        angles: Angles = (),
         learned_scale: bool = False,
         key: PRNGKeyArray,
     ):
         mlp_key, output_key = jr.split(key)
         self.mlp = MLP(features, units, layers, key=mlp_key)
-        self.output = Linear(units, size, key=output_key)
-        self.log_scale = jnp.zeros(size, jnp.float32) if learned_scale else None
+        width = size + len(angles)
+        self.output = Linear(units, width, key=output_key)
+        self.log_scale = jnp.zeros(width, jnp.float32) if learned_scale else None
+        self.angles = angles
 
     def __call__(self, latent: Latent) -> Symlog:
         output = self.output(self.mlp(latent.features)).astype(jnp.float32)
         return self.around(output if latent.obs is None else latent.obs + CHANGE * output)
 
-    def around(self, output: Float[Array, "*B O"]) -> Symlog:
-        """The distribution around a mean in symlog space."""
-        return Symlog(output, None if self.log_scale is None else floored(self.log_scale))
+    def around(self, output: Float[Array, "*B X"]) -> Symlog:
+        """The distribution around a mean in `nn.coordinates`."""
+        scale = None if self.log_scale is None else floored(self.log_scale)
+        return Symlog(output, scale, self.angles)
 
 
-def floored(log_scale: Float[Array, " O"]) -> Float[Array, " O"]:
-    """The logarithm of a learned deviation of each entry, in symlog space."""
+def floored(log_scale: Float[Array, " X"]) -> Float[Array, " X"]:
+    """The logarithm of a learned deviation of each of `nn.coordinates`."""
     # below a hundredth nothing is won, and an entry that never moves would have no end
     return LEAST_LOG_SCALE + jax.nn.softplus(log_scale.astype(jnp.float32) - LEAST_LOG_SCALE)
 
@@ -111,7 +117,7 @@ class PixelDecoder(eqx.Module):
 
 
 def make_decoder(
-    obs: jax.ShapeDtypeStruct,
+    obs: Observed,
     *,
     features: int,
     deter: int,
@@ -126,6 +132,12 @@ def make_decoder(
     """The decoder for observations of this shape and dtype; `make_encoder` has checked them."""
     if len(obs.shape) == 1:
         return StateDecoder(
-            features, obs.shape[0], units, layers, learned_scale=learned_scale, key=key
+            features,
+            obs.shape[0],
+            units,
+            layers,
+            angles=obs.angles,
+            learned_scale=learned_scale,
+            key=key,
         )
     return PixelDecoder(deter, code, obs.shape, depth=depth, units=units, blocks=blocks, key=key)

@@ -1,4 +1,4 @@
-"""Observations to embeddings: states by an MLP in symlog space, pixels by convolutions."""
+"""Observations to embeddings: states by an MLP on their coordinates, pixels by convolutions."""
 
 import equinox as eqx
 import jax
@@ -7,8 +7,9 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 from dreamer_h.nn.convolution import Conv, max_pool
-from dreamer_h.nn.distributions import symlog
+from dreamer_h.nn.coordinates import Angles, coordinates
 from dreamer_h.nn.layers import MLP, RMSNorm
+from dreamer_h.types import Observed
 
 STAGES = (2, 3, 4, 4)  # channels of each stage, in multiples of `depth`; each halves the image
 
@@ -16,14 +17,15 @@ STAGES = (2, 3, 4, 4)  # channels of each stage, in multiples of `depth`; each h
 class StateEncoder(eqx.Module):
     mlp: MLP
     width: int = eqx.field(static=True)  # of the embedding
+    angles: Angles = eqx.field(static=True)
 
-    def __init__(self, size: int, units: int, layers: int, *, key: PRNGKeyArray):
-        self.mlp = MLP(size, units, layers, key=key)
-        self.width = units
+    def __init__(self, size: int, units: int, layers: int, angles: Angles, *, key: PRNGKeyArray):
+        self.mlp = MLP(size + len(angles), units, layers, key=key)
+        self.width, self.angles = units, angles
 
     def __call__(self, obs: Float[Array, "*B O"]) -> Float[Array, "*B E"]:
         dtype = self.mlp.blocks[0].linear.weight.dtype
-        return self.mlp(symlog(obs).astype(dtype))
+        return self.mlp(coordinates(obs, self.angles).astype(dtype))
 
 
 class PixelEncoder(eqx.Module):
@@ -50,7 +52,7 @@ class PixelEncoder(eqx.Module):
 
 
 def make_encoder(
-    obs: jax.ShapeDtypeStruct,
+    obs: Observed,
     *,
     units: int,
     layers: int,
@@ -63,7 +65,7 @@ def make_encoder(
     sides are multiples of 16.
     """
     if len(obs.shape) == 1 and jnp.issubdtype(obs.dtype, jnp.floating):
-        return StateEncoder(obs.shape[0], units, layers, key=key)
+        return StateEncoder(obs.shape[0], units, layers, obs.angles, key=key)
     factor = 1 << len(STAGES)
     if len(obs.shape) == 3 and obs.dtype == jnp.uint8:
         if obs.shape[0] % factor == 0 and obs.shape[1] % factor == 0:
@@ -73,6 +75,6 @@ def make_encoder(
             f"set --size to {max(factor, obs.shape[0] // factor * factor)}"
         )
     raise ValueError(
-        f"observations of shape {obs.shape} and dtype {obs.dtype} have no encoder; "
+        f"observations of shape {obs.shape} and dtype {jnp.dtype(obs.dtype)} have no encoder; "
         "needed is a float vector (O,) or a uint8 image (height, width, channels)"
     )

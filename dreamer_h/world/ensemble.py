@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
-from dreamer_h.nn.distributions import OneHot, Symlog, symlog
+from dreamer_h.nn.coordinates import Angles, coordinates
+from dreamer_h.nn.distributions import OneHot, Symlog
 from dreamer_h.nn.layers import MLP
 from dreamer_h.world.decoder import floored
 from dreamer_h.world.heads import Head
@@ -17,14 +18,16 @@ class Ensemble(eqx.Module):
 
     They agree where much was seen, and elsewhere differ by how they began. A level learns nothing
     from them: what they are taught with carries no gradient. A guess is that of an observation in
-    symlog space, as what is added to the one before, where levels carry it; else that of a code.
+    `nn.coordinates`, as what is added to the one before, where levels carry it; else that of a
+    code.
     """
 
     trunk: MLP
     heads: Head  # leaves (M, ...)
-    log_scale: Float[Array, " O"] | None  # of what no guess can know
+    log_scale: Float[Array, " X"] | None  # of what no guess can know
     classes: int = eqx.field(static=True)  # of each categorical of a code
     change: float = eqx.field(static=True)  # unit of what is added
+    angles: Angles = eqx.field(static=True)  # entries of the observation
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class Ensemble(eqx.Module):
         change: float,
         members: int,
         units: int,
+        angles: Angles,
         key: PRNGKeyArray,
     ):
         trunk_key, *keys = jr.split(key, 1 + members)
@@ -45,31 +49,31 @@ class Ensemble(eqx.Module):
         self.trunk = MLP(features + given, units, 1, key=trunk_key)
         self.heads = eqx.filter_vmap(make)(jnp.stack(keys))
         self.log_scale = jnp.zeros(carried, jnp.float32) if carried else None
-        self.classes, self.change = classes, change
+        self.classes, self.change, self.angles = classes, change, angles
 
     def loss(
         self,
         features: Float[Array, "*B F"],
         given: Float[Array, "*B G"],
-        before: Float[Array, "*B O"] | None,
+        before: Float[Array, "*B X"] | None,
         code: OneHot,
         after: Shaped[Array, "..."],
     ) -> Float[Array, "*B"]:
         """Nats of the guesses, their mean, of what followed a level's `features` and what it was
         `given`, an action or the code of a chunk: the code, or the observation `after`
-        (physical units) the one `before` (symlog space)."""
+        (physical units) the one `before` (`nn.coordinates`)."""
         guesses = self._guesses(*jax.lax.stop_gradient((features, given)))
         if self.log_scale is None or before is None:
             return jax.vmap(lambda guess: code.kl(self._code(guess)))(guesses).mean(0)
         scale = floored(self.log_scale)
-        of = lambda guess: Symlog(before + self.change * guess, scale).loss(after)
+        of = lambda guess: Symlog(before + self.change * guess, scale, self.angles).loss(after)
         return jax.vmap(of)(guesses).mean(0)
 
     def surprise(
         self,
         features: Float[Array, "*B F"],
         given: Float[Array, "*B G"],
-        before: Float[Array, "*B O"] | None,
+        before: Float[Array, "*B X"] | None,
         code: OneHot,
         after: Shaped[Array, "..."],
     ) -> Float[Array, "*B"]:
@@ -79,7 +83,7 @@ class Ensemble(eqx.Module):
         if self.log_scale is None or before is None:
             return code.kl(self._mixture(guesses))
         variance = jnp.square(self.change) * guesses.var(0) + jnp.exp(2 * floored(self.log_scale))
-        away = before + self.change * guesses.mean(0) - symlog(after)
+        away = before + self.change * guesses.mean(0) - coordinates(after, self.angles)
         return 0.5 * (jnp.square(away) / variance + jnp.log(variance)).sum(-1)
 
     def information(

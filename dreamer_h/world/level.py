@@ -33,7 +33,7 @@ class Level(eqx.Module):
     groups: int = eqx.field(static=True)
     classes: int = eqx.field(static=True)
     unimix: float = eqx.field(static=True)
-    carried: int = eqx.field(static=True)  # entries O of the observation that goes along
+    carried: int = eqx.field(static=True)  # coordinates X of the observation that goes along
 
     def __init__(
         self,
@@ -81,13 +81,13 @@ class Level(eqx.Module):
         latent: Latent,
         action: Float[Array, " A"],
         embedding: Float[Array, " E"],
-        seen: Float[Array, " O"] | None = None,
+        seen: Float[Array, " X"] | None = None,
         *,
         key: PRNGKeyArray,
     ) -> Latent:
         """Posterior after one agent step: `action` led to what `embedding` shows.
 
-        `seen` is the observation in symlog space, where it is carried.
+        `seen` is the observation in `nn.coordinates`, where it is carried.
         """
         share = self.posterior.share(1, embedding)
         return self._observe(latent, self._embed(action), share, seen, key)
@@ -97,13 +97,13 @@ class Level(eqx.Module):
         action: Float[Array, "T A"],
         embedding: Float[Array, "T1 E"],
         is_first: Bool[Array, " T1"],
-        seen: Float[Array, "T1 O"] | None = None,
+        seen: Float[Array, "T1 X"] | None = None,
         *,
         key: PRNGKeyArray,
     ) -> Latent:
         """Posteriors (T1, ...) along a window, from the initial state; a first step forgets.
 
-        `seen` are the observations in symlog space, where they are carried.
+        `seen` are the observations in `nn.coordinates`, where they are carried.
         """
         # nothing led to the window's first observation: a zero action from the zero state
         action = jnp.pad(action, [(1, 0), (0, 0)])
@@ -116,7 +116,7 @@ class Level(eqx.Module):
         start: Latent,
         action: Float[Array, "T A"],
         embedding: Float[Array, "T E"],
-        seen: Float[Array, "T O"] | None = None,
+        seen: Float[Array, "T X"] | None = None,
         is_first: Bool[Array, " T"] | None = None,
         *,
         keys: Key[Array, " T"],

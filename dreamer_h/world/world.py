@@ -11,9 +11,10 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from dreamer_h.config import WorldConfig
-from dreamer_h.nn.distributions import Bernoulli, Pixels, Symlog, TwoHot, symlog
+from dreamer_h.nn.coordinates import Angles, coordinates
+from dreamer_h.nn.distributions import Bernoulli, Pixels, Symlog, TwoHot
 from dreamer_h.nn.recurrent import boxed
-from dreamer_h.types import Imagined, Latent, Sequence
+from dreamer_h.types import Imagined, Latent, Observed, Sequence
 from dreamer_h.world.decoder import CHANGE, PixelDecoder, StateDecoder, make_decoder
 from dreamer_h.world.encoder import PixelEncoder, StateEncoder, make_encoder
 from dreamer_h.world.ensemble import Ensemble
@@ -41,16 +42,16 @@ class World(eqx.Module):
     continue_: Head
     ensemble: Ensemble | None  # guesses of the next step
     features: int = eqx.field(static=True)  # F of a latent
-    carried: int = eqx.field(static=True)  # entries of the observation that latents carry
+    carried: int = eqx.field(static=True)  # coordinates of the observation that latents carry
+    angles: Angles = eqx.field(static=True)  # entries of the observation
 
-    def __init__(
-        self, obs: jax.ShapeDtypeStruct, action: int, config: WorldConfig, *, key: PRNGKeyArray
-    ):
+    def __init__(self, obs: Observed, action: int, config: WorldConfig, *, key: PRNGKeyArray):
         encoder_key, level_key, decoder_key, reward_key, continue_key = jr.split(key, 5)
         self.encoder = make_encoder(
             obs, units=config.units, layers=3, depth=config.depth, key=encoder_key
         )
-        self.carried = obs.shape[0] if config.residual else 0
+        self.angles = obs.angles
+        self.carried = obs.shape[0] + len(obs.angles) if config.residual else 0
         self.level = Level(
             self.encoder.width,
             action,
@@ -90,6 +91,7 @@ class World(eqx.Module):
                 change=CHANGE,
                 members=config.ensemble,
                 units=config.units,
+                angles=self.angles,
                 key=jr.fold_in(key, 5),
             )
 
@@ -121,7 +123,7 @@ class World(eqx.Module):
             return following
         return dataclasses.replace(following, obs=self.decoder(following).output)
 
-    def expect(self, latent: Latent, before: Float[Array, "*B O"] | None) -> Symlog | Pixels:
+    def expect(self, latent: Latent, before: Float[Array, "*B X"] | None) -> Symlog | Pixels:
         """The observation at a latent, from `before`: the one that was carried to it, if any."""
         return self.decoder(dataclasses.replace(latent, obs=before))
 
@@ -171,7 +173,7 @@ class World(eqx.Module):
 
     def seen(self, obs: Shaped[Array, "..."]) -> Float[Array, "..."] | None:
         """The observation as latents carry it; leading axes are free."""
-        return symlog(obs) if self.carried else None
+        return coordinates(obs, self.angles) if self.carried else None
 
 
 def chained(

@@ -103,10 +103,13 @@ def _read(
     kind, action_space = Simulated, gym.spaces.Box(-1.0, 1.0, (manifest["action"],), np.float32)
     if level:
         kind, action_space = partial(Jumping, level=level), gym.spaces.MultiDiscrete(CHOICES)
+    spread = None
+    if len(shape) == 1:
+        spread = spread_over((one.obs for one in episodes), world.angles)
     simulated = kind(
         world=world,
         starts=starts_of(world, episodes, starts, STARTS, manifest["action"], seed=config.seed),
-        spread=spread_over(one.obs for one in episodes) if len(shape) == 1 else None,
+        spread=spread,
         calibration=None if level else measured,
         ends=any(episode.is_terminal[-1] for episode in episodes),
         discount=1.0 - 1.0 / config.behaviour.horizon,

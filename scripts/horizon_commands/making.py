@@ -20,7 +20,7 @@ from dreamer_h.horizon.simulators.yardsticks import YARDSTICKS
 from dreamer_h.presets import PRESETS, preset, with_levels, with_settings
 from dreamer_h.train.checkpoints.load import load_config, load_replay
 from dreamer_h.train.checkpoints.policy import Snapshots
-from dreamer_h.train.evaluation.evaluator import fields_of
+from dreamer_h.train.layout import fields_of
 from dreamer_h.train.progress import progress
 
 

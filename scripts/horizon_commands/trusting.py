@@ -26,8 +26,8 @@ from dreamer_h.train.checkpoints.load import load_agent, load_replay
 from dreamer_h.train.checkpoints.simulators import check_unseen, found_simulator
 from dreamer_h.train.evaluation import exploit_figure, fidelity
 from dreamer_h.train.evaluation.evaluate import play_held_out
-from dreamer_h.train.evaluation.evaluator import fields_of
 from dreamer_h.train.evaluation.exploit import mirage, optimised
+from dreamer_h.train.layout import fields_of
 from dreamer_h.train.progress import progress
 from dreamer_h.train.runtime import use_compilation_cache
 from dreamer_h.train.seeds import Stream

@@ -10,6 +10,7 @@ from dreamer_h.horizon.levels import crossover
 from dreamer_h.horizon.levels.crossover import Crossover, first_lasting, handed_over
 from dreamer_h.horizon.scoring.score import benchmark
 from dreamer_h.presets import preset, with_levels
+from dreamer_h.types import Observed
 from dreamer_h.world.upper.hierarchy import Hierarchy, make_world
 
 
@@ -39,7 +40,7 @@ def test_every_level_is_measured_against_the_one_below(tmp_path):
     bench = benchmark(recorded.driven(tmp_path / "data"), {})
     config = with_levels(preset("debug"), 2, "4")
     episode = bench.recording.train[0]
-    obs = tiny.jax.ShapeDtypeStruct(episode.obs.shape[1:], episode.obs.dtype)
+    obs = Observed(episode.obs.shape[1:], episode.obs.dtype)
     make = lambda: make_world(obs, episode.action.shape[-1], config, key=jr.key(0))
     world = tiny.weights(make)
     assert isinstance(world, Hierarchy)

@@ -31,7 +31,10 @@ def bench(tmp_path_factory):
 def world(bench):
     config = with_levels(preset("debug"), 2, str(STRIDE))
     config = with_settings(config, ["world.residual=true"])
-    return tiny.weights(lambda: offline.blank(bench.recording.train, config, seed=0), scale=0.3)
+    return tiny.weights(
+        lambda: offline.blank(bench.recording.train, bench.recording.layout, config, seed=0),
+        scale=0.3,
+    )
 
 
 def test_from_true_anchors_every_segment_begins_where_reality_was(bench, world):

@@ -35,12 +35,12 @@ def bench(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def simulators(bench):
-    train, scale = bench.recording.train, bench.scale
+    train, scale, layout = bench.recording.train, bench.scale, bench.recording.layout
     made = {name: kind.fit(train, scale) for name, kind in YARDSTICKS.items()}
     made["mlp"] = network.blank(train, scale, 1, seed=0)
     made["ensemble"] = network.blank(train, scale, 3, seed=0)
-    made["flat"] = LatentSimulator(offline.blank(train, preset("debug"), seed=0))
-    levels = offline.blank(train, with_levels(preset("debug"), 2, "4"), seed=0)
+    made["flat"] = LatentSimulator(offline.blank(train, layout, preset("debug"), seed=0))
+    levels = offline.blank(train, layout, with_levels(preset("debug"), 2, "4"), seed=0)
     made["levels2"] = LatentSimulator(levels, (8,))
     made["damped"] = Damped.fit(made["flat"], bench.calibration, scale, samples=4)
     return made
@@ -172,7 +172,7 @@ def test_a_world_learns_offline_and_comes_back_from_its_folder(bench, tmp_path):
     )
     card, simulator = models.load(tmp_path, bench.recording, bench.scale)
     assert card.model == "flat" and card.data == bench.recording.hash
-    blank = offline.blank(bench.recording.train, config, seed=0)
+    blank = offline.blank(bench.recording.train, bench.recording.layout, config, seed=0)
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), simulator.world, blank)
     assert any(jax.tree.leaves(moved))
     ask(simulator, {"far": bench.far})

@@ -8,16 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dreamer_h.nn.distributions import (
-    Bernoulli,
-    BoundedNormal,
-    OneHot,
-    Pixels,
-    Symlog,
-    TwoHot,
-    symexp,
-    symlog,
-)
+from dreamer_h.nn.coordinates import symexp, symlog
+from dreamer_h.nn.distributions import Bernoulli, BoundedNormal, OneHot, Pixels, Symlog, TwoHot
 
 # one shape throughout, so that jax compiles once
 floats = hnp.arrays(np.float32, 6, elements=st.floats(-1e10, 1e10, width=32, allow_subnormal=False))

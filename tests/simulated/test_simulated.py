@@ -40,20 +40,21 @@ def episodes(count: int = 3, steps: int = 20, obs=tiny.STATE) -> list[Episode]:
     return found
 
 
-def make(levels: int, kind="first", **changes) -> Simulated:
+def make(levels: int, kind="first", obs=tiny.STATE, **changes) -> Simulated:
     jump = JumpConfig(deter=8, hidden=8, units=8, groups=2, chunk_units=8)
     config = tiny.config(world=WORLD)
     config = dataclasses.replace(
         config, levels=levels, strides="4,4", jump=jump, replay=ReplayConfig(batch=2, length=16)
     )
-    world = tiny.weights(lambda: make_world(tiny.STATE, tiny.ACTION, config, key=jr.key(0)))
+    world = tiny.weights(lambda: make_world(obs, tiny.ACTION, config, key=jr.key(0)))
     base = world if levels == 1 else world.base
     tamed = tiny.peaked(base.reward)
     world = eqx.tree_at(lambda w: (w if levels == 1 else w.base).reward, world, tamed)
     fields = {"ends": False, "discount": 0.99, "limit": 10, "trust": None, "calibration": None}
     fields |= changes
     starts = starts_of(world, episodes(), kind, 6, tiny.ACTION, seed=0)
-    return Simulated(world=world, starts=starts, spread=jnp.ones(tiny.OBS), **fields)
+    spread = jnp.ones(tiny.OBS + len(obs.angles))
+    return Simulated(world=world, starts=starts, spread=spread, **fields)
 
 
 @pytest.fixture(scope="module", params=[1, 2])
@@ -71,6 +72,18 @@ def play(simulated: Simulated, key, steps: int = 12):
         return jax.lax.scan(step, simulated.reset(key), jnp.asarray(actions))[1]
 
     return run(simulated, key)
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_an_angle_counts_its_turns_from_the_start_and_leads_nowhere_else(levels):
+    simulated = make(levels, obs=dataclasses.replace(tiny.STATE, angles=(1,)))
+    turns = 2 * np.pi * 5 * jnp.array([0.0, 1.0, 0.0])
+    away = eqx.tree_at(lambda s: s.starts.obs, simulated, simulated.starts.obs + turns)
+    moments, further = play(simulated, jr.key(3)), play(away, jr.key(3))
+    np.testing.assert_allclose(further.obs, moments.obs + turns, rtol=1e-5, atol=1e-4)
+    np.testing.assert_array_equal(further.reward, moments.reward)
+    steps = np.diff(np.asarray(moments.obs)[:, 1])
+    assert (np.abs(steps) <= np.pi + 1e-4).all() and np.ptp(np.asarray(moments.obs)[:, 1]) > 0
 
 
 def test_an_episode_repeats_and_is_cut_at_its_limit(simulated):

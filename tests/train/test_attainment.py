@@ -1,7 +1,6 @@
 import dataclasses
 import itertools
 
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -11,12 +10,13 @@ import toy
 
 from dreamer_h.behaviour.subgoal import spread_of, spread_over
 from dreamer_h.config import Config, JumpConfig, ReplayConfig
-from dreamer_h.nn.distributions import symlog
+from dreamer_h.nn.coordinates import symlog
 from dreamer_h.train.evaluation import oracle
 from dreamer_h.train.evaluation.attainment import _tried, attainment, brier, calibration_error
 from dreamer_h.train.evaluation.evaluate import Episode, play
 from dreamer_h.train.evaluation.gap import promised_and_paid
 from dreamer_h.train.state import Agent, init_agent
+from dreamer_h.types import Observed
 
 K = 2
 CONFIG = Config(
@@ -70,7 +70,7 @@ def test_episodes_of_many_lengths_need_few_programs(agent):
 def player() -> Agent:
     world = dataclasses.replace(tiny.WORLD, residual=True, learned_scale=True)
     config = dataclasses.replace(CONFIG, world=world)
-    return tiny.weights(lambda: init_agent(jax.ShapeDtypeStruct((5,), jnp.float32), 1, config))
+    return tiny.weights(lambda: init_agent(Observed((5,), jnp.float32), 1, config))
 
 
 def played(agent: Agent, env, length: int) -> Episode:
@@ -107,7 +107,7 @@ def test_the_unit_of_many_episodes_is_that_of_all_they_saw():
     rng = np.random.default_rng(0)
     seen = [(1 + i) * rng.normal(size=(5 + i, 3)).astype(np.float32) for i in range(4)]
     whole = spread_of(symlog(jnp.asarray(np.concatenate(seen))))
-    np.testing.assert_allclose(spread_over(iter(seen)), whole, rtol=1e-5)
+    np.testing.assert_allclose(spread_over(iter(seen), ()), whole, rtol=1e-5)
 
 
 def test_a_task_that_cannot_be_put_back_is_not(player):

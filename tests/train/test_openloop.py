@@ -1,5 +1,7 @@
 """The open-loop picture and its film."""
 
+import dataclasses
+
 import jax.random as jr
 import numpy as np
 import pytest
@@ -61,3 +63,18 @@ def test_an_episode_that_ends_too_soon_is_refused():
     short = Episode(False, np.zeros((11, 3)), np.zeros((10, 1)), np.zeros(11), None)
     with pytest.raises(ValueError, match="has 10 agent steps; 4 of context and 7 imagined need 11"):
         open_loop(world, short, ["a"], 0.1, context=4, length=7)
+
+
+def test_an_angle_goes_on_from_the_turn_that_was_seen():
+    seen = dataclasses.replace(tiny.STATE, angles=(1,))
+    config = dataclasses.replace(tiny.WORLD, residual=True)
+    world = tiny.weights(lambda: World(seen, tiny.ACTION, config, key=jr.key(0)))
+    window = tiny.window(steps=10)
+    turned = np.asarray(window.obs) + np.array([0.0, 40 * np.pi, 0.0], np.float32)
+    ask = lambda obs: open_loop(
+        world, Episode(False, np.asarray(obs), np.asarray(window.action),
+        np.asarray(window.reward), None), ["a", "b", "c"], 0.1, length=6, context=4,
+    ).imagined  # fmt: skip
+    found, plain = ask(turned), ask(window.obs)
+    np.testing.assert_allclose(found, plain + turned[4] - np.asarray(window.obs)[4], atol=1e-3)
+    assert (np.abs(np.diff(found[..., 1], axis=1)) <= np.pi + 1e-3).all()

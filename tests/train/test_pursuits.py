@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from dreamer_h.replay.ring import Ring
 from dreamer_h.train import pursuits
 from dreamer_h.train.collect import Collector
 from dreamer_h.train.state import Agent, init_agent
+from dreamer_h.types import Observed
 
 K, LENGTH = 2, 7
 CONFIG = Config(
@@ -27,7 +27,7 @@ CONFIG = Config(
 
 @pytest.fixture(scope="module")
 def agent() -> Agent:
-    return tiny.weights(lambda: init_agent(jax.ShapeDtypeStruct((5,), jnp.float32), 1, CONFIG))
+    return tiny.weights(lambda: init_agent(Observed((5,), jnp.float32), 1, CONFIG))
 
 
 def collector_of(agent: Agent) -> Collector:

@@ -18,6 +18,7 @@ from dreamer_h.presets import preset
 from dreamer_h.train import update as room
 from dreamer_h.train.state import TrainState, init_agent, init_state, init_statistics
 from dreamer_h.train.update import make_update, total_loss
+from dreamer_h.types import Observed
 
 FAST = OptimizerConfig(learning_rate=3e-3, warmup=1)
 CONFIG = tiny.config(optimizer=FAST)
@@ -393,7 +394,7 @@ MILLIONS = {
 
 @pytest.mark.parametrize("name", MILLIONS)
 def test_a_preset_has_the_published_number_of_parameters(name):
-    walker = jax.ShapeDtypeStruct((24,), jnp.float32), jax.ShapeDtypeStruct((64, 64, 3), jnp.uint8)
+    walker = Observed((24,), jnp.float32), Observed((64, 64, 3), jnp.uint8)
     for obs, millions in zip(walker, MILLIONS[name], strict=True):
         agent = jax.eval_shape(lambda obs=obs: init_agent(obs, 6, preset(name)))
         found = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(agent)) / 1e6

@@ -327,3 +327,18 @@ def test_what_belongs_to_upper_levels_leaves_out_the_lowest(world):
     lower = {id(leaf) for leaf in jax.tree.leaves(world.base)}
     assert not upper & lower
     assert len(upper) + len(lower) == len(jax.tree.leaves(world))
+
+
+@pytest.mark.parametrize("angles", [(), (1,)])
+def test_whole_turns_of_an_angle_change_no_loss(angles):
+    chosen = config(2, world=dataclasses.replace(WORLD, ensemble=2))
+    world = make(chosen, dataclasses.replace(tiny.STATE, angles=angles))
+    batch = tiny.batch(steps=T)
+    turns = 2 * np.pi * jnp.asarray(np.random.default_rng(0).integers(-3, 4, (2, T + 1)))
+    away = dataclasses.replace(batch, obs=batch.obs.at[..., 1].add(turns))
+    key = jr.key(0, impl="unsafe_rbg")
+    losses = jax.jit(lambda b: batch_losses(world, b, chosen, update=jnp.int32(2), key=key)[0])
+    found = {name: np.asarray(loss) for name, loss in losses(away).items()}
+    wanted = {name: np.asarray(loss) for name, loss in losses(batch).items()}
+    alike = [np.allclose(found[name], wanted[name], rtol=1e-3, atol=1e-3) for name in wanted]
+    assert all(alike) if angles else not all(alike)

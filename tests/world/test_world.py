@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
-from dreamer_h.types import Latent
+from dreamer_h.types import Latent, Observed
 from dreamer_h.world.encoder import make_encoder
 from dreamer_h.world.world import World
 
@@ -86,7 +86,7 @@ def test_decoding_a_batch_equals_decoding_its_latents(world, normal):
 
 def test_a_pixel_world_encodes_and_decodes_images_of_every_allowed_shape():
     for shape in ((16, 16, 3), (32, 48, 1)):
-        obs = jax.ShapeDtypeStruct(shape, jnp.uint8)
+        obs = Observed(shape, jnp.uint8)
 
         def there_and_back(image, obs=obs):
             world = World(obs, tiny.ACTION, tiny.WORLD, key=jr.key(0))
@@ -133,6 +133,6 @@ class _Spy:
     ],
 )
 def test_an_observation_without_an_encoder_is_refused_with_advice(shape, dtype, advice):
-    obs = jax.ShapeDtypeStruct(shape, dtype)
+    obs = Observed(shape, dtype)
     with pytest.raises(ValueError, match=advice):
         make_encoder(obs, units=8, layers=1, depth=1, key=jr.key(0))

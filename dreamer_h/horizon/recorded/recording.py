@@ -35,6 +35,11 @@ class Field:
     kind: str
 
 
+def angles_of(layout: tuple[Field, ...]) -> tuple[int, ...]:
+    """The entries of an observation that are alike after each whole turn."""
+    return tuple(i for one in layout if one.kind == "angle" for i in range(one.start, one.stop))
+
+
 @dataclass(frozen=True)
 class Recording:
     """A recorded data set; episodes are read when they are asked for."""

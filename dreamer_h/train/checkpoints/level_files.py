@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
@@ -18,6 +17,7 @@ from dreamer_h.config import Config
 from dreamer_h.fields import flatten, from_flat
 from dreamer_h.horizon.simulators.offline import parted
 from dreamer_h.train.checkpoints import archive
+from dreamer_h.types import Observed
 from dreamer_h.world.upper.hierarchy import AnyWorld, Hierarchy, make_world, on_top, topmost_of
 
 BELOW = "below.ckpt"
@@ -41,8 +41,7 @@ def load_level(path: Path, below: AnyWorld, manifest: dict[str, Any]) -> tuple[H
     damaged file, and ValueError where the levels below are others than it was trained on.
     """
     config = from_flat(archive.read_manifest(path)["config"])
-    seen = manifest["observation"]
-    obs = jax.ShapeDtypeStruct(tuple(seen["shape"]), jnp.dtype(seen["dtype"]))
+    obs = Observed.from_json(manifest["observation"])
     blank = jax.eval_shape(lambda: make_world(obs, manifest["action"], config, key=jr.key(0)))
     blank = cast(Hierarchy, blank)
     if len(blank.jumps) != 1 + (len(below.jumps) if isinstance(below, Hierarchy) else 0):

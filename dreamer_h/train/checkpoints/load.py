@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import jax
-import jax.numpy as jnp
 
 from dreamer_h.config import Config
 from dreamer_h.fields import from_flat
@@ -19,6 +18,7 @@ from dreamer_h.train.checkpoints.archive import CheckpointCorrupt, load, read_ma
 from dreamer_h.train.checkpoints.checkpoint import Checkpoints
 from dreamer_h.train.checkpoints.level_files import BELOW, level_path, load_level
 from dreamer_h.train.state import Agent, TrainState, init_state
+from dreamer_h.types import Observed
 
 T = TypeVar("T")
 
@@ -147,6 +147,5 @@ def load_snapshots(path: Path) -> list[tuple[Agent, int]]:
 
 
 def _like(config: Config, manifest: dict[str, Any]) -> TrainState:
-    seen = manifest["observation"]
-    obs = jax.ShapeDtypeStruct(tuple(seen["shape"]), jnp.dtype(seen["dtype"]))
+    obs = Observed.from_json(manifest["observation"])
     return jax.eval_shape(lambda: init_state(obs, manifest["action"], config))

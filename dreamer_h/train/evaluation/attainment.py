@@ -51,7 +51,8 @@ def attainment(
         return {}
     spread = None
     if cast(Hierarchy, agent.world).base.carried and episodes:
-        spread = spread_over(list(replayed) or [episode.obs for episode in episodes])
+        angles = agent.world.angles
+        spread = spread_over(list(replayed) or [episode.obs for episode in episodes], angles)
     found: dict[str, list[np.ndarray]] = {}
     for number, episode in enumerate(e for e in episodes if e.sampled and e.intent is not None):
         steps = len(episode.action) // behaviour.stride * behaviour.stride

@@ -5,11 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 
 from dreamer_h.config import Config
 from dreamer_h.horizon.levels.crossover import Crossover
-from dreamer_h.horizon.recorded.recording import Field
 from dreamer_h.horizon.trust.calibrate import NO_LIMIT
 from dreamer_h.replay.ring import Ring
 from dreamer_h.simulated.calibration import Calibration
@@ -19,6 +17,7 @@ from dreamer_h.train.evaluation.evaluate import Episode, interval, play, rows
 from dreamer_h.train.evaluation.gap import LENGTH, promised_and_paid
 from dreamer_h.train.evaluation.openloop import CONTEXT, open_loop
 from dreamer_h.train.evaluation.openloop_figure import picture
+from dreamer_h.train.layout import fields_of, names_of
 from dreamer_h.train.logger import Counts, Logger
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.train.state import Agent
@@ -139,20 +138,3 @@ class Evaluator:
     def close(self) -> None:
         for env in self.envs:
             env.close()
-
-
-def fields_of(env: gym.Env) -> tuple[Field, ...]:
-    """What the entries of an environment's observation are, as far as it says."""
-    bare: Any = env.unwrapped
-    size = int(np.prod(env.observation_space.shape or ()))
-    layout = getattr(bare, "layout", ()) or (("obs", 0, size, "other"),)
-    return tuple(Field(*field) for field in layout)
-
-
-def names_of(fields: tuple[Field, ...]) -> list[str]:
-    """A name for each entry of an observation."""
-    found = []
-    for field in fields:
-        width = field.stop - field.start
-        found += [f"{field.name}[{i}]" for i in range(width)] if width > 1 else [field.name]
-    return found

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from dreamer_h.behaviour.inside import Behaviour, followed
+from dreamer_h.nn.coordinates import going_on, nearest
 from dreamer_h.train.evaluation.evaluate import Episode
 from dreamer_h.types import Latent, Waypoints, context_of
 from dreamer_h.world.upper.hierarchy import AnyWorld, Hierarchy
@@ -134,12 +135,16 @@ def _predict(
         else:
             imagined = world.imagine(latent, given, key=imagine_key)
         prediction = world.decode(cast(Latent, imagined.latent))
+        path = going_on(prediction.obs.mean, obs[context], world.angles)
         seen = ()
         if isinstance(world, Hierarchy):
-            seen = tuple(world.decode_waypoints(p).obs.mean for p in imagined.waypoints)
+            seen = tuple(
+                nearest(world.decode_waypoints(p).obs.mean, path[p.steps], world.angles)
+                for p in imagined.waypoints
+            )
         return (
             imagined.action,
-            prediction.obs.mean,
+            path,
             prediction.reward.mean,
             imagined.waypoints,
             seen,

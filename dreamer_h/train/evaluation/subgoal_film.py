@@ -6,14 +6,14 @@ import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 from matplotlib.figure import Figure
 
 from dreamer_h.behaviour.hierarchical import ManagerWorker
-from dreamer_h.nn.distributions import symexp
+from dreamer_h.nn.coordinates import nearest, observation
 from dreamer_h.train.evaluation.evaluate import Episode
-from dreamer_h.train.evaluation.evaluator import fields_of, names_of
 from dreamer_h.train.evaluation.openloop_film import swept
+from dreamer_h.train.layout import fields_of, names_of
 from dreamer_h.train.state import Agent
 from dreamer_h.world.upper.hierarchy import Hierarchy
 
@@ -37,7 +37,7 @@ def subgoal_film(agent: Agent, episode: Episode, names: list[str], dt: float) ->
     """
     if not isinstance(agent.behaviour, ManagerWorker) or episode.intent is None:
         return None
-    goals = np.asarray(_decoded(agent, episode.intent))
+    goals = np.asarray(_decoded(agent, episode.intent, episode.obs[:-1]))
     if episode.obs.ndim == 4:
         return _beside(episode.obs, goals)
     figure = subgoal_picture(episode, goals, names, dt, agent.behaviour.stride)
@@ -45,11 +45,14 @@ def subgoal_film(agent: Agent, episode: Episode, names: list[str], dt: float) ->
 
 
 @jax.jit
-def _decoded(agent: Agent, intent: Float[Array, "L V"]) -> Float[Array, "L ..."]:
-    """Observations that the subgoals stand for, in physical units."""
+def _decoded(
+    agent: Agent, intent: Float[Array, "L V"], obs: Shaped[Array, "L ..."]
+) -> Float[Array, "L ..."]:
+    """Observations that the subgoals set at `obs` stand for, in physical units."""
     world = cast(Hierarchy, agent.world)
     if world.base.carried:
-        return symexp(intent[:, -world.base.carried :])
+        wanted = observation(jnp.asarray(intent)[:, -world.base.carried :], world.angles)
+        return nearest(wanted, jnp.asarray(obs), world.angles)
     standing = jax.vmap(world.jumps[0].begin)(jnp.asarray(intent))
     return world.base.decode(world.ground_at(standing)).obs.mean
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from dreamer_h.config import Config
 from dreamer_h.nn.distributions import Bernoulli, TwoHot
-from dreamer_h.types import Imagined, Latent, Sequence, Stack, Waypoints, either
+from dreamer_h.types import Imagined, Latent, Observed, Sequence, Stack, Waypoints, either
 from dreamer_h.world.upper.fill import ground_of, leap, stretch
 from dreamer_h.world.upper.follow import follow
 from dreamer_h.world.upper.jump import anchor_vector
@@ -26,9 +26,7 @@ from dreamer_h.world.world import ActionOf, Prediction, World, chained
 class Hierarchy(Levels):
     """The verbs, each for one sequence or one step; `vmap` them for more."""
 
-    def __init__(
-        self, obs: jax.ShapeDtypeStruct, action: int, config: Config, *, key: PRNGKeyArray
-    ):
+    def __init__(self, obs: Observed, action: int, config: Config, *, key: PRNGKeyArray):
         super().__init__(obs, action, config, key=key)
 
     @property
@@ -232,9 +230,7 @@ def levels_of(world: Any) -> Any:
     return world.jumps, world.see, world.arrive
 
 
-def make_world(
-    obs: jax.ShapeDtypeStruct, action: int, config: Config, *, key: PRNGKeyArray
-) -> AnyWorld:
+def make_world(obs: Observed, action: int, config: Config, *, key: PRNGKeyArray) -> AnyWorld:
     """The simulator of a config, for observations of this shape and `action` action dimensions."""
     if config.levels == 1:
         return World(obs, action, config.world, key=key)

@@ -9,6 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dreamer_h.config import JumpConfig
+from dreamer_h.nn.coordinates import Angles
 from dreamer_h.nn.distributions import Bernoulli, OneHot, Symlog, TwoHot
 from dreamer_h.types import Latent, side_by_side
 from dreamer_h.world.decoder import floored
@@ -22,7 +23,7 @@ class Outlook(eqx.Module):
     """What a jump says of the anchor that it ends at, and of the way there."""
 
     code: OneHot
-    obs: Symlog | None  # in symlog space, as a latent carries it; None for pixels
+    obs: Symlog | None  # in `nn.coordinates`, as a latent carries it; None for pixels
     reward: TwoHot  # discounted sum of the rewards on the way, in physical units
     continue_: Bernoulli  # product of the continue probabilities with their discounts
     duration: Float[Array, "*B K"]  # logits of the agent step at which an episode that ends, ends
@@ -36,20 +37,21 @@ class Jump(eqx.Module):
     """One level: `observe` an anchor or `step` to it, from memory y, own code S and the actions.
 
     An anchor is a vector V: the code Z of the lowest level, flat, and for states the observation in
-    symlog space. A level's `Latent` carries the anchor that it stands on in `obs`.
+    `nn.coordinates`. A level's `Latent` carries the anchor that it stands on in `obs`.
     """
 
     chunk: Chunk
     macro: Macro
     level: Level
     head: Head  # all of an outlook
-    log_scale: Float[Array, " O"] | None
+    log_scale: Float[Array, " X"] | None
     bridge: Head  # anchor and memory -> first memory of the level below
     ensemble: Ensemble | None  # guesses of the next anchor
     groups: int = eqx.field(static=True)
     classes: int = eqx.field(static=True)
     stride: int = eqx.field(static=True)  # agent steps of a jump
     bins: int = eqx.field(static=True)
+    angles: Angles = eqx.field(static=True)  # entries of the observation
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class Jump(eqx.Module):
         groups: int,
         classes: int,
         carried: int,
+        angles: Angles,
         action: int,
         stride: int,
         below: int,
@@ -72,6 +75,7 @@ class Jump(eqx.Module):
         code = groups * classes
         anchor, units = code + carried, config.units
         self.groups, self.classes, self.stride, self.bins = groups, classes, stride, bins
+        self.angles = angles
         self.chunk = Chunk(anchor, action, stride, config.chunk_units, config.chunk, key=chunk_key)
         self.macro = Macro(config.chunk_units, anchor, key=macro_key)
         self.level = Level(
@@ -105,6 +109,7 @@ class Jump(eqx.Module):
                 change=CHANGE,
                 members=members,
                 units=units,
+                angles=angles,
                 key=jr.fold_in(key, 5),
             )
 
@@ -156,7 +161,7 @@ class Jump(eqx.Module):
         logits = parts[0].reshape(*parts[0].shape[:-1], self.groups, self.classes)
         obs = None
         if self.log_scale is not None:
-            obs = Symlog(latent.obs[..., code:] + CHANGE * parts[1], self.scale)
+            obs = Symlog(latent.obs[..., code:] + CHANGE * parts[1], self.scale, self.angles)
         return Outlook(
             OneHot.from_logits(logits, self.level.unimix),
             obs,
@@ -166,7 +171,7 @@ class Jump(eqx.Module):
         )
 
     @property
-    def scale(self) -> Float[Array, " O"] | None:
+    def scale(self) -> Float[Array, " X"] | None:
         """Logarithm of the learned deviation of each entry of an anchor's observation."""
         return None if self.log_scale is None else floored(self.log_scale)
 
@@ -186,7 +191,7 @@ CHANGE = 0.5
 
 
 def anchor_vector(
-    code: Float[Array, "*B G C"], obs: Float[Array, "*B O"] | None
+    code: Float[Array, "*B G C"], obs: Float[Array, "*B X"] | None
 ) -> Float[Array, "*B V"]:
     """Code and observation of an anchor, side by side."""
     flat = side_by_side(code).astype(jnp.float32)

@@ -150,7 +150,7 @@ def unstacked(outlook: Outlook, jump: Jump) -> Outlook:
     """The deviations of a stack of outlooks are all the same: one stands for all."""
     if outlook.obs is None:
         return outlook
-    return dataclasses.replace(outlook, obs=Symlog(outlook.obs.output, jump.scale))
+    return dataclasses.replace(outlook, obs=Symlog(outlook.obs.output, jump.scale, jump.angles))
 
 
 def spread(latent: Latent, paths: int) -> Latent:

@@ -9,8 +9,9 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dreamer_h.config import Config
+from dreamer_h.nn.coordinates import Angles
 from dreamer_h.nn.distributions import OneHot
-from dreamer_h.types import Latent
+from dreamer_h.types import Latent, Observed
 from dreamer_h.world.heads import Head
 from dreamer_h.world.upper.jump import Jump
 from dreamer_h.world.world import World
@@ -24,9 +25,7 @@ class Levels(eqx.Module):
     see: Head  # embedding(s) -> logits of an anchor's code
     arrive: Head  # features of level 0 -> the same, where nothing is seen
 
-    def __init__(
-        self, obs: jax.ShapeDtypeStruct, action: int, config: Config, *, key: PRNGKeyArray
-    ):
+    def __init__(self, obs: Observed, action: int, config: Config, *, key: PRNGKeyArray):
         base_key, see_key, arrive_key, *keys = jr.split(key, 3 + len(config.jumps))
         world = config.world
         self.base = World(obs, action, world, key=base_key)
@@ -40,6 +39,7 @@ class Levels(eqx.Module):
                 groups=world.groups,
                 classes=world.classes,
                 carried=self.base.carried,
+                angles=self.angles,
                 action=action,
                 stride=stride,
                 below=memories[i],
@@ -51,6 +51,11 @@ class Levels(eqx.Module):
             )
             for i, stride in enumerate(config.jumps)
         )
+
+    @property
+    def angles(self) -> Angles:
+        """Entries of the observation that turn without end."""
+        return self.base.angles
 
     @property
     def strides(self) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dreamer_h.config import Config
-from dreamer_h.nn.distributions import symexp
+from dreamer_h.nn.coordinates import observation
 from dreamer_h.types import Latent, Sequence
 from dreamer_h.world.upper.fill import stretch
 from dreamer_h.world.upper.follow import Followed
@@ -104,7 +104,7 @@ def _taught(
     outlook = unstacked(several, jump)
     loss = code.kl(outlook.code).mean(0)
     if outlook.obs is not None and end.obs is not None:
-        loss += outlook.obs.ensemble_loss(symexp(end.obs))
+        loss += outlook.obs.ensemble_loss(observation(end.obs, jump.angles))
     return loss
 
 

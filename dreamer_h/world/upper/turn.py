@@ -21,7 +21,7 @@ def fresh(
     levels: Levels,
     stack: Stack,
     here: Float[Array, "G C"],
-    obs: Float[Array, " O"] | None,
+    obs: Float[Array, " X"] | None,
     key: PRNGKeyArray,
 ) -> Stack:
     """The levels above at an episode's first observation, of which `here` are the logits of the
