@@ -18,6 +18,7 @@ from dreamer_h.behaviour.inside import Behaviour
 from dreamer_h.files import replacing
 from dreamer_h.horizon import models
 from dreamer_h.horizon.levels.crossover import from_json, handed_over
+from dreamer_h.horizon.recorded.layout import fields_of, names_of
 from dreamer_h.horizon.recorded.recording import load_recording
 from dreamer_h.horizon.recorded.scale import Scale
 from dreamer_h.horizon.simulators.latent import LatentSimulator
@@ -27,7 +28,6 @@ from dreamer_h.train.evaluation.openloop import CONTEXT, SAMPLES, open_loop
 from dreamer_h.train.evaluation.openloop_figure import picture
 from dreamer_h.train.evaluation.openloop_film import film
 from dreamer_h.train.evaluation.video import write_video
-from dreamer_h.train.layout import fields_of, names_of
 from dreamer_h.train.runtime import run_script, use_compilation_cache
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.world.upper.hierarchy import AnyWorld, Hierarchy

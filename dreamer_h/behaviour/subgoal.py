@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dreamer_h.nn.coordinates import Angles, coordinates
+from dreamer_h.nn.coordinates import Angles
 from dreamer_h.types import Latent
 from dreamer_h.world.upper.hierarchy import Hierarchy
 from dreamer_h.world.upper.jump import Outlook, anchor_vector
@@ -33,11 +33,18 @@ def spread_over(episodes: Iterable[np.ndarray], angles: Angles) -> Float[Array, 
     """The same unit, of all observations (T, O) of several episodes, in physical units."""
     count, first, second = 0, 0.0, 0.0
     for obs in episodes:
-        seen = np.asarray(coordinates(jnp.asarray(obs), angles), np.float64)
+        seen = _coordinates(obs.astype(np.float64), angles)
         count, first = count + len(seen), first + seen.sum(axis=0)
         second = second + np.square(seen).sum(axis=0)
     mean = first / count
     return _unit(jnp.asarray(second / count - np.square(mean), jnp.float32))
+
+
+def _coordinates(obs: np.ndarray, angles: Angles) -> np.ndarray:
+    """`nn.coordinates` in numpy, which compiles nothing for episodes of many lengths."""
+    seen, turned = np.sign(obs) * np.log1p(np.abs(obs)), obs[:, list(angles)]
+    seen[:, list(angles)] = np.cos(turned)
+    return np.concatenate([seen, np.sin(turned)], axis=1)
 
 
 def _unit(variance: Float[Array, " X"]) -> Float[Array, " X"]:

@@ -15,6 +15,7 @@ from dreamer_h.fields import flatten, from_flat
 from dreamer_h.files import replacing, write_json
 from dreamer_h.horizon.levels import crossover
 from dreamer_h.horizon.levels.crossover import Crossover
+from dreamer_h.horizon.recorded.layout import angles_of
 from dreamer_h.horizon.recorded.recording import Recording
 from dreamer_h.horizon.recorded.scale import Scale
 from dreamer_h.horizon.recorded.windows import choose, longest_horizon
@@ -43,6 +44,7 @@ class Card:
     budget: dict[str, Any] | None  # none of yardsticks
     config: dict[str, Any] | None  # of worlds
     updates: int = 0  # that the budget was enough for
+    angles: list[int] = field(default_factory=list)  # of worlds: `angles_of` the recording
     crossovers: list[dict[str, Any]] = field(default_factory=list)  # of upper levels
     scale: dict[str, Any] | None = None  # of networks: fields of Scale
     rest: list[float] | None = None  # of networks: (O,) see NetworkSimulator
@@ -114,6 +116,7 @@ def fit(
         seed=seed,
         budget=None if budget is None else asdict(budget),
         config=None if config is None else flatten(config),
+        angles=[] if config is None else list(angles_of(recording.layout)),
     )
     if _holds(folder, card):
         return
@@ -132,7 +135,7 @@ def fit(
         )
         fitted, scale, rest = made.network, _as_json(made.scale), made.rest.tolist()
     elif config is not None:
-        world = offline.blank(recording.train, recording.layout, config, seed=seed)
+        world = offline.blank(recording.train, tuple(card.angles), config, seed=seed)
         fitted = offline.fit(world, recording.train, config, counted, seed=seed)
         if isinstance(fitted, Hierarchy):
             crossovers = accepted(fitted, recording)
@@ -150,7 +153,7 @@ def _holds(folder: Path, card: Card) -> bool:
         found = _read_card(folder)
     except (FileNotFoundError, ValueError):
         return False
-    asked = ("model", "about", "data", "train", "seed", "budget", "config")
+    asked = ("model", "about", "data", "train", "seed", "budget", "config", "angles")
     return all(getattr(found, name) == getattr(card, name) for name in asked)
 
 
@@ -200,8 +203,8 @@ def load(folder: Path, recording: Recording, scale: Scale) -> tuple[Card, Simula
         return card, yardstick(card.model, recording, scale)
     weights = folder / "weights.eqx"
     if card.config is not None:
-        known = from_flat(card.config)
-        blank = offline.blank(recording.train, recording.layout, known, seed=card.seed)
+        known, angles = from_flat(card.config), tuple(card.angles)
+        blank = offline.blank(recording.train, angles, known, seed=card.seed)
         found = _weights(weights, blank)
         marks = crossover.handed_over(crossover.from_json(card.crossovers))
         return card, LatentSimulator(found, marks)

@@ -15,6 +15,7 @@ from dreamer_h.fields import flatten
 from dreamer_h.files import write_json
 from dreamer_h.horizon.levels import crossover
 from dreamer_h.horizon.levels.crossover import Crossover
+from dreamer_h.horizon.recorded.layout import fields_of
 from dreamer_h.horizon.simulators import offline
 from dreamer_h.presets import with_levels
 from dreamer_h.replay.ring import Ring
@@ -22,7 +23,6 @@ from dreamer_h.train.checkpoints.level_files import BELOW, level_path, save_leve
 from dreamer_h.train.checkpoints.load import load_config, load_frozen, load_replay, newest
 from dreamer_h.train.evaluation import fidelity
 from dreamer_h.train.evaluation.evaluate import Episode, play_held_out
-from dreamer_h.train.layout import fields_of
 from dreamer_h.train.seeds import Stream
 from dreamer_h.types import Observed
 from dreamer_h.world.upper.hierarchy import Hierarchy, make_world, on_top, topmost_of

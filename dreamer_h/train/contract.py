@@ -4,7 +4,9 @@ import gymnasium as gym
 import numpy as np
 
 from dreamer_h.config import Config
+from dreamer_h.horizon.recorded.layout import angles_of, fields_of
 from dreamer_h.replay.sampler import check_window
+from dreamer_h.types import Observed
 
 
 def spaces_of(env: gym.Env) -> tuple[gym.spaces.Box, gym.spaces.Box]:
@@ -18,6 +20,13 @@ def spaces_of(env: gym.Env) -> tuple[gym.spaces.Box, gym.spaces.Box]:
             f"actions are of {actions}, not from -1 to 1; put envs.foreign.ForeignEnv around it"
         )
     return space, actions
+
+
+def observed(env: gym.Env) -> Observed:
+    """What a simulator must know of its observations; angles, as far as its `layout` says."""
+    space, _ = spaces_of(env)
+    angles = angles_of(fields_of(env)) if len(space.shape) == 1 else ()
+    return Observed(space.shape, space.dtype, angles)
 
 
 def episode_limit(env: gym.Env) -> int | None:

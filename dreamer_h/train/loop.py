@@ -26,16 +26,16 @@ from dreamer_h.simulated.calibration import Calibration
 from dreamer_h.train.checkpoints.archive import read_manifest
 from dreamer_h.train.checkpoints.checkpoint import Checkpoints
 from dreamer_h.train.collect import Collector, KeepsFailing, part_of
-from dreamer_h.train.contract import check_episodes, episode_limit, spaces_of
+from dreamer_h.train.contract import check_episodes, episode_limit, observed, spaces_of
 from dreamer_h.train.evaluation.evaluator import Evaluator
 from dreamer_h.train.interrupt import Interrupt
-from dreamer_h.train.layout import observed
 from dreamer_h.train.logger import Counts, Logger
 from dreamer_h.train.progress import progress
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.train.state import init_state
 from dreamer_h.train.tally import Tally
 from dreamer_h.train.update import make_update
+from dreamer_h.types import Observed
 
 # Vector steps that one copy of the agent acts for. Acting lags behind learning by at most this,
 # and so the updates run while the environments step.
@@ -60,7 +60,8 @@ class Trainer:
         self.envs = [make_env() for _ in range(config.envs)]
         space, actions = spaces_of(self.envs[0])
         check_episodes(config, episode_limit(self.envs[0]))
-        self.observed = observed(self.envs[0])
+        self.checkpoints = Checkpoints(logdir / "checkpoints", config.checkpoint_keep)
+        self.observed = self._observed()
         action_dim = int(np.prod(actions.shape))
         self.ring = Ring(config.replay.capacity, space.shape, space.dtype, action_dim)
         self.state = init_state(self.observed, action_dim, config)
@@ -74,7 +75,6 @@ class Trainer:
             correlation=config.correlation,
         )
         self.windows = np.random.default_rng(derive(config.seed, Stream.REPLAY))
-        self.checkpoints = Checkpoints(logdir / "checkpoints", config.checkpoint_keep)
         self.logger = Logger(logdir)
         self.evaluator = Evaluator(config, self.envs[0], make_env, self.logger)
         self.agent_step = 0
@@ -280,6 +280,13 @@ class Trainer:
                 "before them is saved: look at the data, or begin anew with a lower "
                 "--optimizer.learning_rate and another --logdir"
             )
+
+    def _observed(self) -> Observed:
+        """What the run's observations are; it goes on with the angles that it began with."""
+        found, manifest = observed(self.envs[0]), self.checkpoints.manifest()
+        if manifest is None:
+            return found
+        return replace(found, angles=Observed.from_json(manifest["observation"]).angles)
 
     def _restore(self) -> bool:
         loaded = self.checkpoints.load_latest(self.state)

@@ -13,6 +13,7 @@ from gymnasium.error import ResetNeeded
 
 from dreamer_h.horizon.simulator import Context
 from dreamer_h.horizon.simulators.latent import LatentSimulator
+from dreamer_h.nn.coordinates import going_on
 from dreamer_h.simulated.episode import Moment, Running, Simulated
 from dreamer_h.simulated.starts import behind
 from envs.learned.load import load
@@ -76,8 +77,9 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
         self.metadata = {**type(self).metadata, "render_fps": max(1, round(1 / self.dt))}
         self.observation_space = self._learned.observation_space
         self.action_space = self._learned.action_space
-        spread = self._learned.simulated.spread
-        self._picture = Picture(self._learned.task, None if spread is None else np.array(spread))
+        spread, angles = self._learned.simulated.spread, self._learned.simulated.world.angles
+        shown = None if spread is None else np.array(spread)
+        self._picture = Picture(self._learned.task, shown, angles)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -149,11 +151,13 @@ class LearnedEnv(gym.Env[np.ndarray, np.ndarray]):
         obs, action = self._recorded(episode, t)
         real = gym.spaces.Box(-1.0, 1.0, (len(actions), self._learned.action), np.float32)
         given = np.clip(checked(actions, real), -1.0, 1.0)[None]
-        simulator = LatentSimulator(self._learned.simulated.world)
+        world = self._learned.simulated.world
+        simulator = LatentSimulator(world)
         state = simulator.start(Context(obs[None], action[None]), seed=seed)
         found = simulator.imagine(state, given, samples, seed=seed)
         assert found.reward is not None
-        return found.obs[:, 0], found.reward[:, 0]
+        path = jax.vmap(lambda path: going_on(path, jnp.asarray(obs[-1]), world.angles))
+        return np.asarray(path(jnp.asarray(found.obs[:, 0]))), found.reward[:, 0]
 
     def render(self) -> Any:
         """What the simulator sees now (height, width, 3) uint8; see `Picture`."""

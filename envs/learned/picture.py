@@ -2,9 +2,11 @@
 
 from functools import cached_property
 
+import jax.numpy as jnp
 import numpy as np
 
 import envs
+from dreamer_h.nn.coordinates import Angles, coordinates
 from envs.dmc import DmcEnv
 from envs.gl import mujoco
 from envs.layout import flatten
@@ -17,11 +19,11 @@ BAR, GROUND = (31, 119, 180), (255, 255, 255)
 
 class Picture:
     """Of images what they show; of states the real task in the pose that fits them, where there is
-    one and OpenGL to draw it; else a bar for each number, in deviations."""
+    one and OpenGL to draw it; else a bar for each coordinate, in deviations."""
 
-    def __init__(self, task: str, spread: np.ndarray | None) -> None:
-        """`spread` (O,) is the deviation of each number; None for images."""
-        self._task, self._spread = task, spread
+    def __init__(self, task: str, spread: np.ndarray | None, angles: Angles = ()) -> None:
+        """`spread` (X,) is the deviation of each of `nn.coordinates`; None for images."""
+        self._task, self._spread, self._angles = task, spread, angles
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
         """(height, width, 3) uint8."""
@@ -30,7 +32,7 @@ class Picture:
             return obs.repeat(times, axis=0).repeat(times, axis=1)
         if self._pose is not None and self._pose.takes(obs):
             return self._pose.env.render()  # type: ignore[return-value]
-        return bars(np.sign(obs) * np.log1p(np.abs(obs)) / self._spread)
+        return bars(np.asarray(coordinates(jnp.asarray(obs), self._angles)) / self._spread)
 
     @cached_property
     def _pose(self) -> "Pose | None":

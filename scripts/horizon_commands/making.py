@@ -13,6 +13,7 @@ import envs
 from dreamer_h.horizon import models
 from dreamer_h.horizon.recorded import exchange
 from dreamer_h.horizon.recorded.excitation import EXCITATIONS
+from dreamer_h.horizon.recorded.layout import fields_of
 from dreamer_h.horizon.recorded.record import Plan, record, versions
 from dreamer_h.horizon.recorded.recording import Recording, keep, load_recording
 from dreamer_h.horizon.simulators.budget import Budget
@@ -20,7 +21,6 @@ from dreamer_h.horizon.simulators.yardsticks import YARDSTICKS
 from dreamer_h.presets import PRESETS, preset, with_levels, with_settings
 from dreamer_h.train.checkpoints.load import load_config, load_replay
 from dreamer_h.train.checkpoints.policy import Snapshots
-from dreamer_h.train.layout import fields_of
 from dreamer_h.train.progress import progress
 
 

@@ -14,6 +14,7 @@ from dreamer_h.files import write_json, write_text
 from dreamer_h.horizon import models
 from dreamer_h.horizon.policies import figure as decision_figure
 from dreamer_h.horizon.policies.decisions import LEAST, Tools, decisions, judge
+from dreamer_h.horizon.recorded.layout import fields_of
 from dreamer_h.horizon.recorded.recording import load_recording
 from dreamer_h.horizon.scoring.score import benchmark
 from dreamer_h.horizon.scoring.scored_files import finite
@@ -27,7 +28,6 @@ from dreamer_h.train.checkpoints.simulators import check_unseen, found_simulator
 from dreamer_h.train.evaluation import exploit_figure, fidelity
 from dreamer_h.train.evaluation.evaluate import play_held_out
 from dreamer_h.train.evaluation.exploit import mirage, optimised
-from dreamer_h.train.layout import fields_of
 from dreamer_h.train.progress import progress
 from dreamer_h.train.runtime import use_compilation_cache
 from dreamer_h.train.seeds import Stream

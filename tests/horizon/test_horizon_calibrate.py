@@ -35,8 +35,8 @@ def bench(tmp_path_factory):
 @pytest.fixture(scope="module")
 def worlds(bench):
     config = with_settings(preset("debug"), SETTINGS)
-    doubting = offline.blank(bench.recording.train, bench.recording.layout, config, seed=0)
-    trusting = offline.blank(bench.recording.train, bench.recording.layout, preset("debug"), seed=0)
+    doubting = offline.blank(bench.recording.train, (), config, seed=0)
+    trusting = offline.blank(bench.recording.train, (), preset("debug"), seed=0)
     return doubting, trusting
 
 
@@ -147,7 +147,7 @@ def test_the_limit_is_below_the_doubt_that_failed_in_the_precision_it_is_compare
 @pytest.fixture(scope="module")
 def levels(bench):
     config = with_settings(with_levels(preset("debug"), 2, "4"), SETTINGS)
-    return offline.blank(bench.recording.train, bench.recording.layout, config, seed=0)
+    return offline.blank(bench.recording.train, (), config, seed=0)
 
 
 def test_a_simulator_tells_its_doubt_of_a_step(worlds, levels, bench):

@@ -6,9 +6,13 @@ import pytest
 import recorded
 from dm_control.rl.control import PhysicsError
 
-from dreamer_h.horizon.policies.closed_loop import closed_loop
+from dreamer_h.horizon.policies.closed_loop import closed_loop, imagined_episodes
 from dreamer_h.horizon.policies.decisions import judge
+from dreamer_h.horizon.recorded.layout import Field
+from dreamer_h.horizon.recorded.scale import Scale
 from dreamer_h.horizon.scoring.score import benchmark
+
+REST = (Field("place", 1, 2, "position"), Field("speed", 2, 3, "velocity"))
 
 
 class Still:
@@ -100,6 +104,32 @@ def test_doubt_is_gathered_until_a_window_diverges(bench):
     )["windows"]
     assert of(Unsure())["doubt"] == [4.0, 2.0] + [windows.horizon] * (len(windows) - 2)
     assert "doubt" not in of(Still())
+
+
+def test_a_policy_sees_angles_go_on_turning(bench):
+    class Turning(Still):
+        """A turn of 2 radians a step, told from -pi to pi."""
+
+        def step(self, state, action, *, seed):
+            (age, obs), found, reward = super().step(state, action, seed=seed)
+            turned = np.array(found)
+            turned[:, 0] = (obs[:, 0] + 2.0 * age + np.pi) % (2 * np.pi) - np.pi
+            return (age, obs), turned, reward
+
+    class Watching(Zero):
+        def begin(self, seed):
+            self.seen = []
+
+        def act(self, obs):
+            self.seen.append(obs[0])
+            return super().act(obs)
+
+    made = []
+    make = lambda: made.append(Watching()) or made[-1]
+    scale = Scale.fit(bench.recording.train, (Field("turn", 0, 1, "angle"), *REST))
+    imagined_episodes(Turning(), make, bench.far, scale, seed=0)
+    steps = np.diff([watching.seen for watching in made[1:]], axis=1)  # the first diverges
+    np.testing.assert_allclose(steps, 2.0, atol=1e-4)
 
 
 def places(bench):

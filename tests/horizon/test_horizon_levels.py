@@ -32,7 +32,7 @@ def world(bench):
     config = with_levels(preset("debug"), 2, str(STRIDE))
     config = with_settings(config, ["world.residual=true"])
     return tiny.weights(
-        lambda: offline.blank(bench.recording.train, bench.recording.layout, config, seed=0),
+        lambda: offline.blank(bench.recording.train, (), config, seed=0),
         scale=0.3,
     )
 

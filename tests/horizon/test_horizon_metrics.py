@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import recorded
 
-from dreamer_h.horizon.recorded.recording import Field
+from dreamer_h.horizon.recorded.layout import Field
 from dreamer_h.horizon.recorded.scale import Scale, wrapped
 from dreamer_h.horizon.recorded.windows import Windows, choose
 from dreamer_h.horizon.scoring.metrics import crps, energy_score, errors, within

@@ -35,12 +35,12 @@ def bench(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def simulators(bench):
-    train, scale, layout = bench.recording.train, bench.scale, bench.recording.layout
+    train, scale = bench.recording.train, bench.scale
     made = {name: kind.fit(train, scale) for name, kind in YARDSTICKS.items()}
     made["mlp"] = network.blank(train, scale, 1, seed=0)
     made["ensemble"] = network.blank(train, scale, 3, seed=0)
-    made["flat"] = LatentSimulator(offline.blank(train, layout, preset("debug"), seed=0))
-    levels = offline.blank(train, layout, with_levels(preset("debug"), 2, "4"), seed=0)
+    made["flat"] = LatentSimulator(offline.blank(train, (), preset("debug"), seed=0))
+    levels = offline.blank(train, (), with_levels(preset("debug"), 2, "4"), seed=0)
     made["levels2"] = LatentSimulator(levels, (8,))
     made["damped"] = Damped.fit(made["flat"], bench.calibration, scale, samples=4)
     return made
@@ -172,13 +172,26 @@ def test_a_world_learns_offline_and_comes_back_from_its_folder(bench, tmp_path):
     )
     card, simulator = models.load(tmp_path, bench.recording, bench.scale)
     assert card.model == "flat" and card.data == bench.recording.hash
-    blank = offline.blank(bench.recording.train, bench.recording.layout, config, seed=0)
+    blank = offline.blank(bench.recording.train, (), config, seed=0)
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), simulator.world, blank)
     assert any(jax.tree.leaves(moved))
     ask(simulator, {"far": bench.far})
     other = replace(bench.recording, manifest={**bench.recording.manifest, "task": "other"})
     with pytest.raises(ValueError, match="has task toy, the recording in .* has other"):
         models.load(tmp_path, other, bench.scale)
+
+
+def test_a_world_comes_back_with_the_angles_that_it_was_fitted_with(bench, tmp_path):
+    layout = [{"name": "turn", "start": 0, "stop": 3, "kind": "angle"}]
+    manifest = {**bench.recording.manifest, "layout": layout}
+    turning = replace(bench.recording, manifest=manifest)
+    few, config = Budget(updates=1), preset("debug")
+    fit = lambda recording: models.fit("flat", recording, few, few, config, tmp_path, seed=0)
+    read = lambda: models.load(tmp_path, turning, bench.scale)[1].world.angles
+    fit(turning)
+    assert read() == (0, 1, 2)
+    fit(bench.recording)  # of the same data, which say nothing of angles: another fit
+    assert read() == ()
 
 
 def test_the_same_fit_again_is_not_made_again(bench, tmp_path, monkeypatch):

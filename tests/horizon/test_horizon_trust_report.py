@@ -27,7 +27,7 @@ def bench(tmp_path_factory):
 @pytest.fixture(scope="module")
 def levels(bench):
     config = with_settings(with_levels(preset("debug"), 2, "4"), SETTINGS)
-    return offline.blank(bench.recording.train, bench.recording.layout, config, seed=0)
+    return offline.blank(bench.recording.train, (), config, seed=0)
 
 
 def known(seed: int, windows: int = 60, horizon: int = 20) -> Doubted:

@@ -19,7 +19,7 @@ import envs
 from dreamer_h.train.checkpoints.archive import CheckpointCorrupt
 from dreamer_h.train.checkpoints.checkpoint import Checkpoints
 from envs.learned import LearnedEnv
-from envs.learned.picture import Pose, bars
+from envs.learned.picture import Picture, Pose, bars
 
 ID = "dreamer_h/Learned-v0"
 
@@ -199,6 +199,12 @@ def test_processes_of_its_own_are_spawned(run):
             np.testing.assert_allclose(obs[1], alone.step(action[1])[0], 1e-5)
     finally:
         several.close()
+
+
+def test_bars_are_drawn_of_coordinates():
+    turned = np.array([0.5, 40.0], np.float32)
+    draw = Picture("Pendulum-v1", np.ones(3, np.float32), (1,))
+    assert np.array_equal(draw(turned), bars(np.array([np.log1p(0.5), np.cos(40), np.sin(40)])))
 
 
 def test_it_can_be_drawn(env):

@@ -10,7 +10,7 @@ import toy
 
 from dreamer_h.behaviour.subgoal import spread_of, spread_over
 from dreamer_h.config import Config, JumpConfig, ReplayConfig
-from dreamer_h.nn.coordinates import symlog
+from dreamer_h.nn.coordinates import coordinates, symlog
 from dreamer_h.train.evaluation import oracle
 from dreamer_h.train.evaluation.attainment import _tried, attainment, brier, calibration_error
 from dreamer_h.train.evaluation.evaluate import Episode, play
@@ -108,6 +108,8 @@ def test_the_unit_of_many_episodes_is_that_of_all_they_saw():
     seen = [(1 + i) * rng.normal(size=(5 + i, 3)).astype(np.float32) for i in range(4)]
     whole = spread_of(symlog(jnp.asarray(np.concatenate(seen))))
     np.testing.assert_allclose(spread_over(iter(seen), ()), whole, rtol=1e-5)
+    turned = spread_of(coordinates(jnp.asarray(np.concatenate(seen)), (1,)))
+    np.testing.assert_allclose(spread_over(iter(seen), (1,)), turned, rtol=1e-5)
 
 
 def test_a_task_that_cannot_be_put_back_is_not(player):

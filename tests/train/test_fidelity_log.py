@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tiny
 
-from dreamer_h.horizon.recorded.recording import Field
+from dreamer_h.horizon.recorded.layout import Field
 from dreamer_h.replay import episode as replay
 from dreamer_h.train.evaluation import fidelity
 from dreamer_h.train.evaluation.evaluate import Episode

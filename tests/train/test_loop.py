@@ -228,3 +228,16 @@ def test_acting_lags_behind_learning_by_eight_steps_at_most(tmp_path):
     trainer._step = watched  # type: ignore[method-assign]
     toy.finish(trainer)
     assert 4 <= max(acted) < 8  # steps since those parameters were the newest
+
+
+def test_a_run_goes_on_with_the_angles_that_it_began_with(tmp_path):
+    class Turning(toy.Toy):
+        layout = (("place", 0, 4, "position"), ("turn", 4, 5, "angle"))
+
+    toy.finish(toy.trainer(tmp_path / "before", steps=100))
+    for run, angles in (("before", ()), ("new", (4,))):
+        trainer = toy.trainer(tmp_path / run, Turning, steps=120)
+        assert trainer.observed.angles == trainer.state.agent.world.angles == angles
+        toy.finish(trainer)
+        kept = Checkpoints(tmp_path / run / "checkpoints").manifest()
+        assert kept is not None and kept["observation"]["angles"] == list(angles)

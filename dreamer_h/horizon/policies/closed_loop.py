@@ -21,14 +21,20 @@ from dreamer_h.types import Physics, Policy
 
 
 def imagined_episodes(
-    simulator: Simulator, make_policy: Callable[[], Policy], windows: Windows, *, seed: int
+    simulator: Simulator,
+    make_policy: Callable[[], Policy],
+    windows: Windows,
+    scale: Scale,
+    *,
+    seed: int,
 ) -> tuple[Forecast, np.ndarray, np.ndarray | None]:
     """The policy's way from every window's start, its actions (W, H, A), and how much the
     simulator doubts each step (W, H), in nats, where it is `Doubting`.
 
     Every window has a policy of its own, which begins there with an empty memory. A window that
     diverges, by an observation, a reward or an action that is not finite, stays so: from there on
-    its observations and rewards are NaN and its actions zero. Raises ValueError for a simulator
+    its observations and rewards are NaN and its actions zero. Angles of what a policy sees go on
+    counting their turns, as in reality. Raises ValueError for a simulator
     without rewards.
     """
     policies = [make_policy() for _ in range(len(windows))]
@@ -51,7 +57,7 @@ def imagined_episodes(
                 f"{type(simulator).__name__} predicts no reward; --policy needs one that does"
             )
         with np.errstate(over="ignore"):  # beyond float32 is beyond what a policy can see
-            now = np.asarray(obs, np.float32)
+            now = np.asarray(scale.nearest(obs, now), np.float32)
         alive = alive & np.isfinite(now).all(axis=1) & np.isfinite(reward)
         taken.append(action)
         seen.append(np.where(alive[:, None], obs, np.nan))
@@ -116,7 +122,7 @@ def closed_loop(
     the simulator or the physics diverges counts as infinitely wrong from there on, and rewards and
     doubt are summed up to there; "diverged" is how many windows did.
     """
-    forecast, action, doubt = imagined_episodes(simulator, make_policy, windows, seed=seed)
+    forecast, action, doubt = imagined_episodes(simulator, make_policy, windows, scale, seed=seed)
     assert forecast.reward is not None
     truth = repeated(physics, windows, action, np.isfinite(forecast.reward[0]).sum(axis=1))
     ended = ~np.isfinite(truth.future_reward)  # (W, H)

@@ -5,13 +5,15 @@ data set that was read has no floor.
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from dreamer_h.horizon.recorded.recording import Recording, keep, unnamed_layout
+from dreamer_h.horizon.recorded.layout import unnamed
+from dreamer_h.horizon.recorded.recording import Recording, keep
 from dreamer_h.replay.episode import Episode
 
 UNBOUNDED = 1e6  # bounds of actions beyond this mean none
@@ -74,7 +76,7 @@ def from_minari(name: str, folder: Path) -> Recording:
         "tick": 8,
         "action_repeat": 1,
         "dt": 1.0,
-        "layout": unnamed_layout(size),
+        "layout": [asdict(field) for field in unnamed(size)],
     }
     try:
         said = json.loads(data.storage.metadata.get("description") or "{}")

@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ import numpy as np
 from dreamer_h.files import remove_stale, write_json
 from dreamer_h.guard import EnvironmentFault, checked_reset, checked_step
 from dreamer_h.horizon.parallel import Progress, spread
+from dreamer_h.horizon.recorded.layout import fields_of
 from dreamer_h.horizon.recorded.recording import (
     Recording,
     episode_path,
     finish,
     save_episode,
-    unnamed_layout,
 )
 from dreamer_h.replay.episode import FIELDS
 from dreamer_h.types import Policy
@@ -128,12 +128,10 @@ def _about(plan: Plan) -> dict[str, Any]:
     env = plan.make_env()
     env.close()
     bare: Any = env.unwrapped
-    size = int(np.prod(env.observation_space.shape or ()))
-    layout = [field._asdict() for field in getattr(bare, "layout", ())]
     return {
         **plan.described(),
         "dt": getattr(bare, "dt", 1.0),
-        "layout": layout or unnamed_layout(size),
+        "layout": [asdict(field) for field in fields_of(env)],
         "versions": versions(),
     }
 

@@ -18,26 +18,12 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from dreamer_h.files import replacing, write_json
+from dreamer_h.horizon.recorded.layout import Field, Layout
 from dreamer_h.replay.episode import FIELDS, Episode
 from dreamer_h.types import Moment
 
 Split = Literal["train", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("train", "calibration", "test")
-
-
-@dataclass(frozen=True)
-class Field:
-    """Observation entries `start:stop` of one kind: position, angle, velocity, contact, other."""
-
-    name: str
-    start: int
-    stop: int
-    kind: str
-
-
-def angles_of(layout: tuple[Field, ...]) -> tuple[int, ...]:
-    """The entries of an observation that are alike after each whole turn."""
-    return tuple(i for one in layout if one.kind == "angle" for i in range(one.start, one.stop))
 
 
 @dataclass(frozen=True)
@@ -75,7 +61,7 @@ class Recording:
         return self.manifest["restartable"]
 
     @property
-    def layout(self) -> tuple[Field, ...]:
+    def layout(self) -> Layout:
         return tuple(Field(**field) for field in self.manifest["layout"])
 
     def numbers(self, split: Split) -> list[int]:
@@ -115,11 +101,6 @@ class Recording:
 
 def episode_path(folder: Path, number: int) -> Path:
     return folder / "episodes" / f"{number:05d}.npz"
-
-
-def unnamed_layout(size: int) -> list[dict[str, Any]]:
-    """Of observations that say nothing of themselves."""
-    return [{"name": "obs", "start": 0, "stop": size, "kind": "other"}]
 
 
 def save_episode(folder: Path, number: int, arrays: Mapping[str, np.ndarray]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dreamer_h.horizon.recorded.recording import Field
+from dreamer_h.horizon.recorded.layout import Field
 from dreamer_h.replay.episode import Episode
 
 KINDS = ("position", "angle", "velocity", "contact", "other")
@@ -46,6 +46,13 @@ class Scale:
         away = np.asarray(left, np.float64)[..., self.kept] - right[..., self.kept]
         away[..., self.circular] = wrapped(away[..., self.circular])
         return away / self.std
+
+    def nearest(self, obs: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Observations (..., O) whose angles are as many whole turns on as brings them nearest to
+        `other`."""
+        angles, found = self.kept[self.circular], obs.copy()
+        found[..., angles] = other[..., angles] + wrapped(obs[..., angles] - other[..., angles])
+        return found
 
     def deviations(self, obs: np.ndarray) -> np.ndarray:
         """Observations (..., O) as (..., K) training deviations from the training mean."""

@@ -11,8 +11,8 @@ import numpy as np
 import optax
 
 from dreamer_h.config import Config
-from dreamer_h.horizon.recorded.recording import Field, angles_of
 from dreamer_h.horizon.simulators.budget import falling
+from dreamer_h.nn.coordinates import Angles
 from dreamer_h.nn.optimizer import laprop, slowed
 from dreamer_h.replay.episode import Episode
 from dreamer_h.replay.ring import Ring
@@ -24,12 +24,10 @@ from dreamer_h.world.upper.hierarchy import AnyWorld, levels_of, make_world
 World = TypeVar("World", bound=AnyWorld)
 
 
-def blank(
-    episodes: list[Episode], layout: tuple[Field, ...], config: Config, *, seed: int
-) -> AnyWorld:
-    """A world that has learned nothing, for observations of this layout."""
+def blank(episodes: list[Episode], angles: Angles, config: Config, *, seed: int) -> AnyWorld:
+    """A world that has learned nothing, for observations with these angles."""
     first = episodes[0].obs
-    obs = Observed(first.shape[1:], first.dtype, angles_of(layout))
+    obs = Observed(first.shape[1:], first.dtype, angles)
     return make_world(obs, episodes[0].action.shape[-1], config, key=jr.key(seed))
 
 

@@ -5,8 +5,9 @@ import os
 import shutil
 import uuid
 import warnings
+from contextlib import suppress
 from pathlib import Path
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 import numpy as np
 from jaxtyping import PyTree
@@ -86,6 +87,13 @@ class Checkpoints:
                 f"no checkpoint in {self.folder} is whole: {'; '.join(reasons)}; "
                 "copy one from a backup (best.ckpt may serve), or move them away to start anew"
             )
+        return None
+
+    def manifest(self) -> dict[str, Any] | None:
+        """Of the newest checkpoint that says what it is; None if there is none."""
+        for path in reversed(self.retained()):
+            with suppress(CheckpointCorrupt):
+                return read_manifest(path)
         return None
 
     def retained(self) -> list[Path]:

@@ -91,7 +91,7 @@ def _tried(
     agent: Agent,
     sequence: Sequence,
     goals: Float[Array, "N V"],
-    spread: Float[Array, " O"] | None,
+    spread: Float[Array, " X"] | None,
     *,
     key: Array,
 ) -> dict[str, Float[Array, " N"]]:

@@ -8,6 +8,7 @@ import gymnasium as gym
 
 from dreamer_h.config import Config
 from dreamer_h.horizon.levels.crossover import Crossover
+from dreamer_h.horizon.recorded.layout import fields_of, names_of
 from dreamer_h.horizon.trust.calibrate import NO_LIMIT
 from dreamer_h.replay.ring import Ring
 from dreamer_h.simulated.calibration import Calibration
@@ -17,7 +18,6 @@ from dreamer_h.train.evaluation.evaluate import Episode, interval, play, rows
 from dreamer_h.train.evaluation.gap import LENGTH, promised_and_paid
 from dreamer_h.train.evaluation.openloop import CONTEXT, open_loop
 from dreamer_h.train.evaluation.openloop_figure import picture
-from dreamer_h.train.layout import fields_of, names_of
 from dreamer_h.train.logger import Counts, Logger
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.train.state import Agent

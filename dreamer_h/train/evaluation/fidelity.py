@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from dreamer_h.horizon.levels import crossover
 from dreamer_h.horizon.levels.crossover import Crossover
-from dreamer_h.horizon.recorded.recording import Field
+from dreamer_h.horizon.recorded.layout import Field
 from dreamer_h.horizon.recorded.scale import Scale
 from dreamer_h.horizon.recorded.windows import CONTEXT, HORIZONS, Windows, cut
 from dreamer_h.horizon.scoring import trust

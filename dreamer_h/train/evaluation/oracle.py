@@ -24,7 +24,7 @@ def really_tried(
     agent: Agent,
     env: gym.Env,
     episode: Episode,
-    spread: Float[Array, " O"] | None,
+    spread: Float[Array, " X"] | None,
     *,
     key: Array,
 ) -> np.ndarray:

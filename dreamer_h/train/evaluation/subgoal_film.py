@@ -10,10 +10,10 @@ from jaxtyping import Array, Float, Shaped
 from matplotlib.figure import Figure
 
 from dreamer_h.behaviour.hierarchical import ManagerWorker
+from dreamer_h.horizon.recorded.layout import fields_of, names_of
 from dreamer_h.nn.coordinates import nearest, observation
 from dreamer_h.train.evaluation.evaluate import Episode
 from dreamer_h.train.evaluation.openloop_film import swept
-from dreamer_h.train.layout import fields_of, names_of
 from dreamer_h.train.state import Agent
 from dreamer_h.world.upper.hierarchy import Hierarchy
 
@@ -52,9 +52,10 @@ def _decoded(
     world = cast(Hierarchy, agent.world)
     if world.base.carried:
         wanted = observation(jnp.asarray(intent)[:, -world.base.carried :], world.angles)
-        return nearest(wanted, jnp.asarray(obs), world.angles)
-    standing = jax.vmap(world.jumps[0].begin)(jnp.asarray(intent))
-    return world.base.decode(world.ground_at(standing)).obs.mean
+    else:
+        standing = jax.vmap(world.jumps[0].begin)(jnp.asarray(intent))
+        wanted = world.base.decode(world.ground_at(standing)).obs.mean
+    return nearest(wanted, jnp.asarray(obs), world.angles)
 
 
 def subgoal_picture(

@@ -6,7 +6,8 @@ import pytest
 from gymnasium.wrappers import FrameStackObservation, RescaleAction, TransformObservation
 
 import envs
-from dreamer_h.train.layout import fields_of, names_of, observed
+from dreamer_h.horizon.recorded.layout import fields_of, names_of
+from dreamer_h.train.contract import observed
 from dreamer_h.types import Observed
 from envs.layout import Field
 
