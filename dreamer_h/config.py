@@ -172,8 +172,8 @@ class BehaviourConfig:
     slow_scale: float = 1.0
     """Weight of the critic's pull towards the slow critic."""
     replay_value_scale: float = 0.3
-    """Weight of the value loss on replayed rewards; a flat agent's gradient reaches the simulator.
-    0 is none: critics learn from imagination alone."""
+    """Weight of the value loss on replayed rewards, of the flat critic or the manager's; the flat
+    one's gradient reaches the simulator. 0 is none: critics learn from imagination alone."""
     manager_jumps: int = 16
     """Jumps that a manager imagines from every anchor."""
     reliant: bool = True
@@ -194,7 +194,8 @@ class BehaviourConfig:
     """Weight of a worker's progress to its subgoal, in units of the return's spread; 0 is an actor
     that sees subgoals and is not asked to reach them."""
     own_goals: float = 0.5
-    """Share of the real anchors from which the worker practises the manager's subgoals."""
+    """Share of the replayed segments from whose start the worker practises the manager's subgoals;
+    where it goes on along a path (`paths`) it practises no others."""
     hindsight_goals: float = 0.3
     """Share from which it practises those where the segment really led; the rest are any."""
     worker_waypoints: int = 96
@@ -274,7 +275,8 @@ class Config:
     log_every: int = 1_000
     """Env steps between log records."""
     video: bool = True
-    """Record a video at the end, where rendering is available."""
+    """Record a video at the end, where rendering is available; with levels, also a film of the
+    subgoals at each evaluation."""
     failures: int = 10
     """Episodes in a row lost to a failing environment, or updates in a row skipped for a value that
     is not finite, after which the run saves and stops."""

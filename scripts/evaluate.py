@@ -1,7 +1,8 @@
 """Returns of a trained run in the real environment: `python scripts/evaluate.py runs/walker`.
 
 The mode policy and the sampled policy apart, on seeds never used in training; then what the
-simulator promised for the same states, and, of a manager, how often its subgoals were reached.
+simulator promised for the same states and, of a manager, whether its subgoals were reached and what
+it chooses.
 """
 
 import argparse
@@ -14,9 +15,9 @@ from typing import Any, cast
 import envs
 from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.train.checkpoints.load import load_agent, remembered
-from dreamer_h.train.evaluation.attainment import attainment
-from dreamer_h.train.evaluation.evaluate import play_held_out, rows, table
-from dreamer_h.train.evaluation.gap import promised_and_paid
+from dreamer_h.train.evaluation.choices import choices
+from dreamer_h.train.evaluation.evaluate import play_held_out, table
+from dreamer_h.train.evaluation.report import report
 from dreamer_h.train.evaluation.subgoal_film import film_of
 from dreamer_h.train.evaluation.video import write_video
 from dreamer_h.train.runtime import run_script, use_compilation_cache
@@ -42,27 +43,26 @@ def main(arguments: list[str]) -> int:
         agent, config, make_env, chosen.episodes, seed=chosen.seed, film=film
     )
     env_step = manifest["agent_step"] * config.action_repeat
+    replayed = []  # states of the run, where there are subgoals to be measured by them
+    if isinstance(agent.behaviour, ManagerWorker) and len(manifest["observation"]["shape"]) == 1:
+        replayed = [episode.obs for episode in remembered(chosen.run)]
+        if not replayed:
+            print(
+                "without the replay, subgoals are measured by what these episodes spread",
+                file=sys.stderr,
+            )
+    env = make_env()
+    found = report(agent, env, episodes, choices(agent, episodes), config, env_step, replayed)
+    env.close()
     if chosen.json:
-        found = rows(episodes, task=config.task, seed=config.seed, env_step=env_step)
         print(json.dumps(found, indent=1))
     else:
         print(f"{config.task} at {env_step} env steps ({chosen.checkpoint} checkpoint)")
         print(table(episodes))
-        returns = promised_and_paid(agent, episodes, config.behaviour.horizon)
-        env = make_env()
-        replayed = []  # states of the run, where there are subgoals to be measured by them
-        if (
-            isinstance(agent.behaviour, ManagerWorker)
-            and len(manifest["observation"]["shape"]) == 1
-        ):
-            replayed = [episode.obs for episode in remembered(chosen.run)]
-            if not replayed:
-                print("without the replay, subgoals are measured by what these episodes spread")
-        attained = attainment(agent, env, episodes, config.behaviour.attained, replayed)
-        env.close()
-        promised = {f"return/{name}": values.mean() for name, values in returns.items()}
-        for name, value in {**promised, **attained}.items():
-            print(f"{name:28}{value:9.3f}")
+        for row in found:
+            if row["unit"] == "return":  # the table has it
+                continue
+            print(f"{row['what']:28}{row['value']:9.3f} {row['unit']}")
     if film and episodes and episodes[0].frames is not None:
         path = (chosen.out or chosen.run) / "evaluation.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)

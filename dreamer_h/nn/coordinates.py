@@ -6,7 +6,7 @@ have to learn every turn anew.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 Angles = tuple[int, ...]  # entries of an observation in radians, alike after each whole turn
 
@@ -43,9 +43,10 @@ def observation(found: Float[Array, "*B X"], angles: Angles = ()) -> Float[Array
 
 
 def nearest(
-    obs: Float[Array, "*B O"], other: Float[Array, "*B O"], angles: Angles
-) -> Float[Array, "*B O"]:
-    """Observations whose angles are as many whole turns on as brings them nearest to `other`."""
+    obs: Float[Array, "..."], other: Shaped[Array, "..."], angles: Angles
+) -> Float[Array, "..."]:
+    """Observations (*B, O) whose angles are as many whole turns on as brings them nearest to
+    `other`. Without angles, as images are, they stay as they are."""
     if not angles:
         return obs
     chosen = list(angles)
@@ -54,9 +55,10 @@ def nearest(
 
 
 def going_on(
-    obs: Float[Array, "T O"], before: Float[Array, " O"], angles: Angles
-) -> Float[Array, "T O"]:
-    """Observations one after the other, whose angles count the turns on from the one `before`."""
+    obs: Float[Array, "T ..."], before: Shaped[Array, "..."], angles: Angles
+) -> Float[Array, "T ..."]:
+    """Observations (T, O) one after the other, whose angles count the turns on from the one
+    `before`. Without angles they stay as they are."""
 
     def step(last, now):
         found = nearest(now, last, angles)

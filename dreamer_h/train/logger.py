@@ -41,6 +41,11 @@ LAYOUT = {
     },
     "imagined against real": {
         "return": ["Multiline", [r".*/return_(manager|imagined|inside|real)"]],
+        "gap": ["Multiline", [r".*/gap_.*"]],
+    },
+    "manager": {
+        "subgoals reached": ["Multiline", [r"eval/attained/(real|foretold|oracle_real)"]],
+        "entropy, and nats from the prior": ["Multiline", [r"eval/manager/.*(entropy|nats)"]],
     },
     "error against horizon": {
         "CRPS skill": ["Multiline", [r"horizon/crps_skill/.*"]],

@@ -18,13 +18,21 @@ from dreamer_h.behaviour.hierarchical import ManagerWorker
 from dreamer_h.behaviour.hierarchical_losses import HierarchyStatistics, hierarchical_losses
 from dreamer_h.behaviour.inside import followed
 from dreamer_h.behaviour.lesson import Lesson
-from dreamer_h.behaviour.manager import choice_of, macro_of, misjudged, plan, proposed
+from dreamer_h.behaviour.manager import (
+    choice_of,
+    macro_of,
+    manager_losses,
+    misjudged,
+    plan,
+    proposed,
+)
 from dreamer_h.behaviour.paths import Paths
 from dreamer_h.behaviour.replayed import Replayed
 from dreamer_h.behaviour.subgoal import aimed, distance, spread_of, subgoal
 from dreamer_h.behaviour.worker import Post, Segment, attempt
 from dreamer_h.config import Config, JumpConfig, ReplayConfig
 from dreamer_h.nn import fsq
+from dreamer_h.nn.distributions import OneHot
 from dreamer_h.types import Pursuits, Stack
 from dreamer_h.world.upper.hierarchy import Hierarchy, make_world
 
@@ -111,6 +119,46 @@ def test_the_managers_returns_are_the_lambda_returns_of_its_jumps(model, seen, r
     wanted = oracles.lambda_return(np.stack(paid), np.stack(discount), value, 0.9)
     np.testing.assert_allclose(found.returns, wanted, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found.weight[2], discount[0] * discount[1], rtol=1e-4)
+
+
+def test_a_choice_is_held_near_the_prior_by_its_weight(model, seen):
+    world, behaviour = model
+    manager = behaviour.manager
+    found = jax.jit(
+        lambda: plan(world, manager, standing_of(seen), 2, lambda_=0.9, reliant=True, key=jr.key(1))
+    )()
+    found = dataclasses.replace(found, returns=found.value)  # as good as was expected
+    of = lambda weight: manager_losses(
+        manager, manager.critic, found, jnp.float32(1.0), jnp.float32(weight), BEHAVIOUR
+    )
+    held, shown = of(0.7)
+    free, _ = of(0.0)
+    chance = lambda head, inputs: np.exp(
+        np.float64(OneHot.from_logits(head(inputs).reshape(2, B, 8, 5), 0.01).log_probs)
+    )
+    does = chance(manager.actor, found.standing.features)
+    usual = chance(manager.prior, found.standing.obs)
+    nats = (does * np.log(does / usual)).sum((-2, -1))
+    np.testing.assert_allclose(shown["prior_nats"], nats, rtol=1e-3)
+    added = np.asarray(held["policy"] - free["policy"])
+    np.testing.assert_allclose(added, 0.7 * np.asarray(found.weight) * nats, rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(held["value"], free["value"])
+
+
+@pytest.mark.parametrize("allowed, stronger", [(0.0, True), (1e3, False)])
+def test_the_weight_of_the_prior_holds_what_is_allowed(model, seen, allowed, stronger):
+    world, behaviour = model
+    config = dataclasses.replace(BEHAVIOUR, prior_nats=allowed, prior_rate=1e-4)
+    statistics = HierarchyStatistics.init(config)
+    lesson = Lesson(tiny.batch(size=B, steps=T), seen.ground, seen)
+    learned = jax.jit(
+        lambda: hierarchical_losses(
+            world, behaviour, behaviour.critics, statistics, None, lesson, config,
+            key=jr.key(5, impl="unsafe_rbg"),
+        )[1]
+    )()  # fmt: skip
+    before, after = (s.manager.entropy_weight.weight for s in (statistics, learned))
+    assert (after > before) == stronger and after != before
 
 
 def test_a_choice_is_a_macro_code_and_back():

@@ -30,11 +30,15 @@ def test_rows_are_those_of_results_and_repeat(finished, cli, capsys):
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1]
     rows = json.loads(printed[0])
-    assert [row["what"] for row in rows] == ["return_mode", "return_sampled"]
+    sums = ["return_imagined", "return_real", "gap_imagined"]
+    assert [row["what"] for row in rows] == ["return_mode", "return_sampled", *sums]
     for row in rows:
         assert list(row) == ROW
         assert (row["task"], row["seed"], row["x"]) == ("cartpole-balance", 0, 2400)
-        assert 0 <= row["lo"] <= row["value"] <= row["hi"] <= 1000 and row["unit"] == "return"
+        assert row["lo"] <= row["value"] <= row["hi"] <= 1000
+    assert all(row["unit"] == "return" and row["lo"] >= 0 for row in rows[:2])
+    promised, paid, gap = (row["value"] for row in rows[2:])
+    assert gap == pytest.approx(promised - paid)
 
 
 def test_another_seed_plays_other_episodes(finished, cli, capsys):
@@ -102,9 +106,9 @@ def test_subgoals_are_measured_by_the_replay_or_else_it_is_said(cli, tiny, tmp_p
     def printed() -> str:
         capsys.readouterr()
         assert cli("evaluate.py", run, "--episodes", 2) == 0
-        found = capsys.readouterr().out
-        assert "attained/real" in found
-        return found
+        out, err = capsys.readouterr()
+        assert all(name in out for name in ("attained/real", "gap_manager", "manager/entropy"))
+        return err
 
     assert "without the replay" not in printed()
     for path in (run / "replay").iterdir():

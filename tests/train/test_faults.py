@@ -121,7 +121,7 @@ def test_a_lost_evaluation_episode_leaves_the_training_alone(tmp_path):
 
     with pytest.warns(UserWarning, match="an evaluation episode was lost: observation is not fin"):
         trainer = toy.finish(toy.trainer(tmp_path, make, eval_every=200))
-    others = {"return_sampled", "return_imagined", "return_real", "minutes"}
+    others = {"return_sampled", "return_imagined", "return_real", "gap_imagined", "minutes"}
     assert {row["what"] for row in trainer.rows} == others
     assert trainer.updates == 19 and trainer.collector.faults == 0
 

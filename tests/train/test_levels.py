@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import toy
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dreamer_h.fields import flatten
 from dreamer_h.train.checkpoints.load import load_agent
@@ -16,8 +17,9 @@ from dreamer_h.world.upper.hierarchy import Hierarchy
 @pytest.mark.slow
 def test_a_run_with_two_levels_trains_saves_and_comes_back(tmp_path):
     trainer = toy.trainer(
-        tmp_path, levels=2, strides="4", replay={"length": 8, "batch": 4}, steps=160, prefill=40
-    )
+        tmp_path, levels=2, strides="4", replay={"length": 8, "batch": 4}, steps=160, prefill=40,
+        video=True,
+    )  # fmt: skip
     toy.finish(trainer)
     (tmp_path / "config.json").write_text(json.dumps(flatten(trainer.config)))
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -29,6 +31,12 @@ def test_a_run_with_two_levels_trains_saves_and_comes_back(tmp_path):
         assert np.isfinite(found[f"behaviour/{name}"]), name
     assert 0 < found["behaviour/worker/attained_real"] <= 1  # of real segments
     assert 0 <= found["eval/attained/real"] <= 1
+    assert 0 < found["eval/manager/entropy"] <= 8 * np.log(5)
+    assert found["eval/manager/prior_nats"] > 0
+    gap = found["eval/return_manager"] - found["eval/return_real"]
+    assert found["eval/gap_manager"] == pytest.approx(gap, abs=1e-4)
+    shown = EventAccumulator(str(tmp_path), size_guidance={"images": 0}).Reload().Tags()["images"]
+    assert {"eval/macro_actions", "eval/subgoals"} <= set(shown)
     assert all(np.isfinite(found[f"eval/return_{who}"]) for who in ("manager", "imagined", "real"))
     config, agent, manifest = load_agent(tmp_path)
     assert config.levels == 2 and isinstance(agent.world, Hierarchy)

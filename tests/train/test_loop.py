@@ -52,7 +52,8 @@ def test_everything_happens_at_the_env_steps_of_the_config(whole):
     assert saved == passed(100) == [100, 200, 300, 400]
     rows = json.loads((logdir / "rows.json").read_text())
     assert rows == trainer.rows
-    measured = ("return_mode", "return_sampled", "return_imagined", "return_real", "minutes")
+    sums = ("return_imagined", "return_real", "gap_imagined")
+    measured = ("return_mode", "return_sampled", *sums, "minutes")
     assert [(row["what"], row["x"]) for row in rows] == [
         (what, x) for x in evaluated for what in measured
     ]

@@ -55,14 +55,13 @@ def attainment(
         spread = spread_over(list(replayed) or [episode.obs for episode in episodes], angles)
     found: dict[str, list[np.ndarray]] = {}
     for number, episode in enumerate(e for e in episodes if e.sampled and e.intent is not None):
-        steps = len(episode.action) // behaviour.stride * behaviour.stride
-        if not steps:
+        whole = episode.segments(behaviour.stride)
+        if whole is None:
             continue
         assert episode.intent is not None
-        goals = episode.intent[: steps : behaviour.stride]
-        # padded to a power of two: each number of segments would be another program
-        count, padded = len(goals), 1 << (len(goals) - 1).bit_length()
-        sequence = episode.beginning(steps, padded * behaviour.stride)
+        sequence, count = whole
+        goals = episode.intent[: count * behaviour.stride : behaviour.stride]
+        padded = len(sequence.action) // behaviour.stride
         goals = np.pad(goals, [(0, padded - count), (0, 0)])
         tried_key, real_key = jr.split(jr.key(number))
         for name, values in _tried(agent, sequence, goals, spread, key=tried_key).items():

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -33,6 +33,26 @@ class Episode:
     @property
     def total(self) -> float:
         return float(self.reward.sum())
+
+    def segments(self, stride: int) -> tuple[Sequence, int] | None:
+        """Its whole segments of `stride` agent steps in a row, and how many they are; padded to a
+        power of two of them, since each number would be another program. None without one."""
+        count = len(self.action) // stride
+        if not count:
+            return None
+        padded = 1 << (count - 1).bit_length()
+        return self.beginning(count * stride, padded * stride), count
+
+    def first(self, steps: int) -> "Episode":
+        """Its first agent steps, all of them if they are fewer, without pictures."""
+        return replace(
+            self,
+            obs=self.obs[: steps + 1],
+            action=self.action[:steps],
+            reward=self.reward[: steps + 1],
+            frames=None,
+            intent=None if self.intent is None else self.intent[:steps],
+        )
 
     def beginning(self, steps: int, padded: int | None = None) -> Sequence:
         """Its first `steps` agent steps, with nothing of how it ends; `padded` to so many."""

@@ -12,18 +12,18 @@ from dreamer_h.horizon.recorded.layout import fields_of, names_of
 from dreamer_h.horizon.trust.calibrate import NO_LIMIT
 from dreamer_h.replay.ring import Ring
 from dreamer_h.simulated.calibration import Calibration
-from dreamer_h.train.evaluation import fidelity
-from dreamer_h.train.evaluation.attainment import attainment
-from dreamer_h.train.evaluation.evaluate import Episode, interval, play, rows
-from dreamer_h.train.evaluation.gap import LENGTH, promised_and_paid
+from dreamer_h.train.evaluation import choices, fidelity
+from dreamer_h.train.evaluation.evaluate import Episode, play
 from dreamer_h.train.evaluation.openloop import CONTEXT, open_loop
 from dreamer_h.train.evaluation.openloop_figure import picture
+from dreamer_h.train.evaluation.report import report
+from dreamer_h.train.evaluation.subgoal_film import subgoal_film
 from dreamer_h.train.logger import Counts, Logger
 from dreamer_h.train.seeds import Stream, derive
 from dreamer_h.train.state import Agent
 from dreamer_h.world.upper.hierarchy import AnyWorld, Hierarchy
 
-SHOWN = 128  # agent steps of the open-loop picture
+SHOWN = 128  # agent steps of the open-loop picture and of the film of subgoals
 
 
 class Evaluator:
@@ -54,28 +54,12 @@ class Evaluator:
             for i in range(2 * count)
         ]
         self.episodes = episodes = play(agent, self.envs, seeds, sampled, seed=config.seed)
-        found = rows(episodes, task=config.task, seed=config.seed, env_step=counts.env_step)
-        scalars = {f"eval/{row['what']}": row["value"] for row in found}
-        returns = promised_and_paid(agent, episodes, config.behaviour.horizon)
-        promised = {f"return_{name}": interval(values) for name, values in returns.items()}
-        attained = attainment(
-            agent, self.envs[0], episodes, config.behaviour.attained,
+        chosen = choices.choices(agent, episodes)
+        found = report(
+            agent, self.envs[0], episodes, chosen, config, counts.env_step,
             (episode.obs for episode in ring.finished()),
         )  # fmt: skip
-        scalars |= {f"eval/{name}": value for name, (value, _, _) in promised.items()}
-        scalars |= {f"eval/{name}": value for name, value in attained.items()}
-        if found:
-            unit = f"discounted return of {LENGTH} agent steps"
-            found += [
-                found[0] | {"what": name, "value": value, "lo": low, "hi": high, "unit": unit}
-                for name, (value, low, high) in promised.items()
-            ]
-            found += [
-                found[0]
-                | {"what": name, "value": value, "lo": None, "hi": None}
-                | {"unit": "replayed deviations" if name == "attained/within" else "share"}
-                for name, value in attained.items()
-            ]
+        scalars = {f"eval/{row['what']}": row["value"] for row in found}
         if len(ring.obs_shape) == 1:  # deviations of pixels say little
             curves = fidelity.measure(agent.world, episodes, ring.finished(), self.fields)
             self.accurate = 0.0
@@ -85,8 +69,15 @@ class Evaluator:
                 scalars |= measured
                 self.logger.figure(counts, "horizon/curve", fidelity.picture(curves, self.dt))
         self.logger.scalars(counts, scalars)
+        if chosen is not None:
+            self.logger.figure(counts, "eval/macro_actions", choices.picture(chosen))
         if episodes:
             names = names_of(self.fields)
+            film = None
+            if config.video:  # costs seconds
+                film = subgoal_film(agent, episodes[0].first(SHOWN), names, self.dt)
+            if film is not None:
+                self.logger.video(counts, "eval/subgoals", film[::2], 0.5 / self.dt)
             shown = min(SHOWN, len(episodes[-1].action))
             shown -= shown % 16 if shown > 16 else 0  # each length would be another program
             context = min(CONTEXT, max(1, shown // 2))
