@@ -70,7 +70,7 @@ def test_kill_9_loses_nothing_and_changes_nothing(tmp_path, tiny, finished):
     toy.same_runs(tmp_path / "run", finished)
     rows = [json.loads((logdir / "rows.json").read_text()) for logdir in (run.logdir, finished)]
     kept = [[row for row in found if row["what"] != "minutes"] for found in rows]
-    assert kept[0] == kept[1] and len(rows[0]) == len(rows[1]) == 3 * 5
+    assert kept[0] == kept[1] and len(rows[0]) == len(rows[1]) == 3 * 6
 
 
 def test_signals_save_and_print_how_to_resume(tmp_path, tiny, cli):
