@@ -40,7 +40,7 @@ class Ensemble(eqx.Module):
         change: float,
         members: int,
         units: int,
-        angles: Angles,
+        angles: Angles = (),
         key: PRNGKeyArray,
     ):
         trunk_key, *keys = jr.split(key, 1 + members)
