@@ -195,7 +195,7 @@ class BehaviourConfig:
     that sees subgoals and is not asked to reach them."""
     own_goals: float = 0.5
     """Share of the replayed segments from whose start the worker practises the manager's subgoals;
-    where it goes on along a path (`paths`) it practises no others."""
+    elsewhere along a path (`paths`) it practises the manager's alone."""
     hindsight_goals: float = 0.3
     """Share from which it practises those where the segment really led; the rest are any."""
     worker_waypoints: int = 96

@@ -34,8 +34,7 @@ def imagined_episodes(
     Every window has a policy of its own, which begins there with an empty memory. A window that
     diverges, by an observation, a reward or an action that is not finite, stays so: from there on
     its observations and rewards are NaN and its actions zero. Angles of what a policy sees go on
-    counting their turns, as in reality. Raises ValueError for a simulator
-    without rewards.
+    counting their turns, as in reality. Raises ValueError for a simulator without rewards.
     """
     policies = [make_policy() for _ in range(len(windows))]
     for number, policy in enumerate(policies):
@@ -56,7 +55,8 @@ def imagined_episodes(
             raise ValueError(
                 f"{type(simulator).__name__} predicts no reward; --policy needs one that does"
             )
-        with np.errstate(over="ignore"):  # beyond float32 is beyond what a policy can see
+        # beyond float32 is beyond what a policy can see
+        with np.errstate(over="ignore", invalid="ignore"):
             now = np.asarray(scale.nearest(obs, now), np.float32)
         alive = alive & np.isfinite(now).all(axis=1) & np.isfinite(reward)
         taken.append(action)

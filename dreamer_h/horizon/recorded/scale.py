@@ -50,8 +50,8 @@ class Scale:
     def nearest(self, obs: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Observations (..., O) whose angles are as many whole turns on as brings them nearest to
         `other`."""
-        angles, found = self.kept[self.circular], obs.copy()
-        found[..., angles] = other[..., angles] + wrapped(obs[..., angles] - other[..., angles])
+        angles, found = self.kept[self.circular], np.array(obs)
+        found[..., angles] = other[..., angles] + wrapped(found[..., angles] - other[..., angles])
         return found
 
     def deviations(self, obs: np.ndarray) -> np.ndarray:
