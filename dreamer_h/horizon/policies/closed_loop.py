@@ -57,7 +57,7 @@ def imagined_episodes(
             )
         # beyond float32 is beyond what a policy can see
         with np.errstate(over="ignore", invalid="ignore"):
-            now = np.asarray(scale.nearest(obs, now), np.float32)
+            now = np.asarray(scale.nearest(np.asarray(obs), now), np.float32)
         alive = alive & np.isfinite(now).all(axis=1) & np.isfinite(reward)
         taken.append(action)
         seen.append(np.where(alive[:, None], obs, np.nan))

@@ -50,7 +50,7 @@ class Scale:
     def nearest(self, obs: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Observations (..., O) whose angles are as many whole turns on as brings them nearest to
         `other`."""
-        angles, found = self.kept[self.circular], np.array(obs)
+        angles, found = self.kept[self.circular], obs.copy()
         found[..., angles] = other[..., angles] + wrapped(found[..., angles] - other[..., angles])
         return found
 
