@@ -27,8 +27,10 @@ def save(figure: Figure, path: Path) -> None:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    # a palette: a third of the bytes, and git keeps every version
-    picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    # a palette: a third of the bytes, and git keeps every version; the median cut would
+    # give a thin line the colour of another
+    colors = picture.quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    colors.save(path, optimize=True)
     print(path)
 
 
