@@ -29,7 +29,7 @@ def save(figure: Figure, path: Path) -> None:
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     # a palette: a third of the bytes, and git keeps every version; the median cut would
     # give a thin line the colour of another
-    colors = picture.quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    colors = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     colors.save(path, optimize=True)
     print(path)
 

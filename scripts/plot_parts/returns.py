@@ -7,7 +7,7 @@ import envs
 from dreamer_h.train.evaluation.curves import Reference, Runs, common_steps, over_seeds
 from plot_parts.table import STEPS
 
-OURS = ("#0072B2", "#CC79A7", "#56B4E9", "#000000", "#999999")  # of variants, again if too few
+OURS = ("#0072B2", "#CC79A7", "#000000", "#999999", "#56B4E9")  # of variants, again if too few
 COLORS = {"dreamerv3": "#E69F00", "tdmpc2": "#D55E00", "sac": "#009E73"}
 MODE, SAMPLED = "-", (0, (4, 1.6))  # line styles: which policy is evaluated
 
